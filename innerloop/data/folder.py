@@ -1,0 +1,211 @@
+"""Your own images: a folder with one sub-folder a class."""
+
+from __future__ import annotations
+
+import csv
+import json
+import warnings
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from innerloop.data.cache import cached
+from innerloop.data.images import Stock, decode, hidden, listed, pixels, signature, walk
+from innerloop.data.splits import Splits
+from innerloop.episodes import ImageBank
+
+_EXPECTED = "expected a folder with one sub-folder of images a class"
+_SPLIT_FILE = 'expected csv with the columns class and split, or JSON {"train": [...], "val": [...], "test": [...]}'
+
+
+class _How(NamedTuple):
+    size: int
+    grey: bool | None
+    skip_bad: bool
+    least: int
+
+
+def folder(
+    path: Path | str, *, size: int = 84, grey: bool | None = None, skip_bad: bool = False, least: int = 2
+) -> ImageBank:
+    """The bank of a folder that holds one sub-folder a class, sorted by name.
+
+    Any format that Pillow reads will do. An image is turned upright by its EXIF orientation, put on white where it
+    is transparent, resized until its short side has `size` pixels, and its middle square is kept.
+
+    Args:
+        grey: one channel or three; None is three unless no image has any colour.
+        skip_bad: leave out damaged images and small classes, with a warning when the folder is first decoded.
+        least: images that a class must have.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: the folder has no sub-folders, or damaged images or small classes, which are named.
+    """
+    root = Path(path).expanduser()
+    return _bank(root.resolve().name, {"": root}, _How(size, grey, skip_bad, least))
+
+
+def folder_splits(
+    path: Path | str,
+    *,
+    fractions: tuple[float, float] = (0.64, 0.16),
+    seed: int = 0,
+    split_file: Path | str | None = None,
+    size: int = 84,
+    grey: bool | None = None,
+    skip_bad: bool = False,
+    least: int = 2,
+) -> Splits:
+    """The classes of a folder to train on, to validate and to test, none of them in two parts.
+
+    Where `path` holds the folders train, val and test, each with one sub-folder a class, they are the split.
+    Otherwise it is the one in `split_file`, or else drawn by class with `seed`: `fractions` of the classes to train
+    and to validate, the rest to test. The file is csv with the columns class and split, or JSON
+    {"train": [classes], "val": [...], "test": [...]}; classes it does not name are left out.
+
+    Raises:
+        FileNotFoundError: no such folder or split file.
+        ValueError: as for `folder`; or a part would be empty, or a class is in two.
+    """
+    root, how = Path(path).expanduser(), _How(size, grey, skip_bad, least)
+    name = root.resolve().name
+    sides = {part: root / part for part in Splits._fields}
+    if split_file is None and all(side.is_dir() for side in sides.values()) and any(map(_folders, sides.values())):
+        bank = _bank(name, sides, how)
+        grouped = list(zip(bank.classes, bank.groups, strict=True))
+        return _chosen(bank, {part: [label for label, group in grouped if group == part] for part in sides})
+    chosen = None if split_file is None else _read_split(Path(split_file).expanduser())  # before the long decoding
+    bank = _bank(name, {"": root}, how)
+    if chosen is not None:
+        return _chosen(bank, chosen)
+    parts = zip(Splits._fields, bank.split(*fractions, seed=seed), strict=True)
+    return Splits(*(replace(part, name=f"{name}/{side}") for side, part in parts))
+
+
+def _bank(name: str, sides: dict[str, Path], how: _How) -> ImageBank:
+    """One bank of the classes below these folders; a folder's key is the group of its classes, if not empty."""
+    for side in sides.values():
+        _check(side)
+    labels = [folder.name for side in sides.values() for folder in _folders(side)]  # an empty class has no file
+    key = f"folder-{name}-{signature(list(sides.values()), 2, labels, tuple(sides), how)}"
+    return cached(key, lambda: _build(name, _stocks(sides), how))
+
+
+def _folders(side: Path) -> list[Path]:
+    return sorted((path for path in side.iterdir() if path.is_dir() and not hidden(path.name)), key=lambda p: p.name)
+
+
+def _check(side: Path) -> None:
+    if not side.exists():
+        raise FileNotFoundError(f"there is no folder {side}; {_EXPECTED}")
+    if not side.is_dir():
+        raise ValueError(f"{side} is a file; {_EXPECTED}. If it is an archive, unpack it first.")
+    if not _folders(side):
+        inside = "its images lie directly in it" if next(walk(side, 1), None) else "it has no sub-folders"
+        raise ValueError(f"{side} has no classes: {inside}; {_EXPECTED}, named after the class")
+
+
+def _stocks(sides: dict[str, Path]) -> list[Stock]:
+    stocks = [
+        Stock(folder.name, side or folder.name, {f.name: (folder / f.name).read_bytes for f in walk(folder, 1)})
+        for side, path in sides.items()
+        for folder in _folders(path)
+    ]
+    twice = _repeated([stock.name for stock in stocks])
+    if twice:
+        raise ValueError(
+            f"{next(iter(sides.values())).parent} has classes on several sides of its split: {listed(twice)}. "
+            "A few-shot learner is tested on classes it has not seen: keep each class on one side, or put all classes "
+            "into one folder, which is then split by class."
+        )
+    return stocks
+
+
+def _build(name: str, stocks: list[Stock], how: _How) -> ImageBank:
+    files = [(stock.name, file) for stock in stocks for file in stock.files]
+    reads = [read for stock in stocks for read in stock.files.values()]
+    channels = 1 if how.grey else 3
+    decoder = partial(pixels, size=how.size, channels=channels)
+    images, bad = decode(reads, decoder, (how.size, how.size, channels), name)
+    sizes = Counter(label for i, (label, _) in enumerate(files) if i not in bad)
+    kept = [stock for stock in stocks if sizes[stock.name] >= max(how.least, 1)]
+
+    problems = [f"{'/'.join(files[i])} ({reason})" for i, reason in sorted(bad.items())]
+    problems += [_smallness(stock, sizes[stock.name], how.least) for stock in stocks if stock not in kept]
+    if problems:
+        _report(name, problems, how.skip_bad and len(kept) > 0)
+        labels = {stock.name for stock in kept}
+        images = images[[i for i, (label, _) in enumerate(files) if i not in bad and label in labels]]
+    if how.grey is None and all((image == image[..., :1]).all() for image in images):
+        images = np.ascontiguousarray(images[..., :1])
+    labels, groups = [stock.name for stock in kept], [stock.group for stock in kept]
+    return ImageBank.stack(torch.from_numpy(images), [sizes[label] for label in labels], labels, groups, name=name)
+
+
+def _report(name: str, problems: list[str], go_on: bool) -> None:
+    if not go_on:
+        raise ValueError(
+            f"{name} cannot be used as it is: {listed(problems)}. Mend or remove them; skip_bad=True (--skip-bad) "
+            "leaves them out where something remains."
+        )
+    warnings.warn(f"{name}: left out {listed(problems)}", stacklevel=2)
+
+
+def _smallness(stock: Stock, count: int, least: int) -> str:
+    if not stock.files:
+        return f"{stock.name} (no images directly in it)"
+    return f"{stock.name} ({count} {'image' if count == 1 else 'images'}, fewer than {least})"
+
+
+def _read_split(path: Path) -> dict[str, list[str]]:
+    """Classes of each part, from csv or JSON."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no split file {path}")
+    text = path.read_text(encoding="utf-8-sig")
+    parts = _split_json(path, text) if path.suffix.lower() == ".json" else _split_csv(path, text)
+    if set(parts) != set(Splits._fields):
+        raise ValueError(f"{path} names the parts {listed(sorted(parts)) or 'none'}; {_SPLIT_FILE}")
+    return parts
+
+
+def _split_json(path: Path, text: str) -> dict[str, list[str]]:
+    try:
+        parts = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}); {_SPLIT_FILE}") from error
+    if not isinstance(parts, dict) or not all(isinstance(labels, list) for labels in parts.values()):
+        raise ValueError(f"{path} holds no lists of classes; {_SPLIT_FILE}")
+    return {part: [str(label) for label in labels] for part, labels in parts.items()}
+
+
+def _split_csv(path: Path, text: str) -> dict[str, list[str]]:
+    rows = csv.DictReader(text.splitlines())
+    if not {"class", "split"} <= set(rows.fieldnames or ()):
+        raise ValueError(f"{path} has the columns {listed(rows.fieldnames or ['none'])}; {_SPLIT_FILE}")
+    parts: dict[str, list[str]] = {}
+    for row in rows:
+        parts.setdefault(str(row["split"]), []).append(str(row["class"]))
+    return parts
+
+
+def _chosen(bank: ImageBank, parts: dict[str, list[str]]) -> Splits:
+    """The banks of these classes."""
+    at = {label: i for i, label in enumerate(bank.classes)}
+    labels = [label for part in parts.values() for label in part]
+    if unknown := [label for label in labels if label not in at]:
+        raise ValueError(f"the split names classes that {bank.name} lacks or that were left out: {listed(unknown)}")
+    if twice := _repeated(labels):
+        raise ValueError(f"the split names classes twice: {listed(twice)}; a class belongs to one part")
+    if empty := [part for part in Splits._fields if not parts[part]]:
+        raise ValueError(f"the {' and '.join(empty)} part of {bank.name} is empty; give it at least one class")
+    return Splits(*(bank.choose(sorted(at[c] for c in parts[part]), f"{bank.name}/{part}") for part in Splits._fields))
+
+
+def _repeated(labels: list[str]) -> list[str]:
+    return [label for label, count in Counter(labels).items() if count > 1]

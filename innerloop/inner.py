@@ -1,0 +1,198 @@
+"""The inner loop, whole: choose the parameters that adapt, descend on the support set, predict the query set.
+
+MAML adapts every parameter, ANIL the head alone, BOIL all but the head, and "freeze layers 1..k at test time" is one
+more choice: they differ in `InnerLoop.adapt` and in nothing else.
+
+Shapes: t tasks, s support items and q query items a task, w ways, *x one input.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from innerloop.norm import Norm, check_norms, query_outputs
+
+Params = Mapping[str, Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""From the outputs of one task's set, (n, w), and its targets, (n,) labels or (n, ...) values, to their mean loss."""
+
+LARGE_TASK = 2**17  # numbers in one task's images above which a CPU is faster one task at a time (benchmarks/README.md)
+
+
+class Episodes(NamedTuple):
+    """A batch of tasks as four tensors; the first axis is the task."""
+
+    support_x: Tensor  # (t, s, *x)
+    support_y: Tensor  # (t, s)
+    query_x: Tensor  # (t, q, *x)
+    query_y: Tensor  # (t, q)
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """How one task is learnt: plain gradient descent on its support set. Called, it predicts (see `predict`)."""
+
+    adapt: tuple[str, ...] = ("*",)  # shell patterns over parameter names, left to right; "!" takes names away again
+    steps: int = 5
+    lr: float = 0.01
+    first_order: bool = False  # leave second derivatives out of the meta-gradient
+
+    def __call__(
+        self,
+        model: nn.Module,
+        episodes: Episodes,
+        *,
+        loss: Loss = F.cross_entropy,
+        norm: Norm = "transductive",
+        at_once: int | None = None,
+        every_step: bool = False,
+    ) -> Tensor:
+        """See `predict`."""
+        return predict(model, episodes, self, loss=loss, norm=norm, at_once=at_once, every_step=every_step)
+
+
+def chosen(model: nn.Module, patterns: tuple[str, ...]) -> list[str]:
+    """Names of the parameters that adapt, in the model's order.
+
+    Raises:
+        ValueError: a pattern matches no parameter.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    picked: set[str] = set()
+    for pattern in patterns:
+        hit = {name for name in names if fnmatchcase(name, pattern.removeprefix("!"))}
+        if not hit:
+            raise ValueError(f"adapt pattern {pattern!r} matches no parameter. This model has: {', '.join(names)}.")
+        picked = picked - hit if pattern.startswith("!") else picked | hit
+    return [name for name in names if name in picked]
+
+
+def cut(model: nn.Module, adapting: list[str]) -> tuple[nn.Module, nn.Module]:
+    """Split a Sequential before the first child that adapts: the frozen front runs once a task, not once a step.
+
+    Any other module stays whole, and so does one with shared parameters, which costs time and changes no number.
+    """
+    shared = len(list(model.parameters())) < len(list(model.named_parameters(remove_duplicate=False)))
+    if type(model).forward is not nn.Sequential.forward or not adapting or shared:
+        return nn.Sequential(), model
+    children = list(model.named_children())
+    names = [name for name, _ in children]
+    first = min(names.index(name.split(".")[0]) for name in adapting)
+    return nn.Sequential(OrderedDict(children[:first])), nn.Sequential(OrderedDict(children[first:]))
+
+
+def descend(objective: Callable[[Params], Tensor], params: Params, inner: InnerLoop) -> Iterator[Params]:
+    """The parameters after 0, 1, ..., `inner.steps` gradient steps on `objective`.
+
+    Differentiable in `params`: through the gradients, or only around them if `inner.first_order`.
+    """
+    yield params
+    for _ in range(inner.steps):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not inner.first_order):
+            grads = grad(objective)(params)
+        params = {name: p - inner.lr * grads[name] for name, p in params.items()}
+        yield params
+
+
+def predict(
+    model: nn.Module,
+    episodes: Episodes,
+    inner: InnerLoop,
+    *,
+    loss: Loss = F.cross_entropy,
+    norm: Norm = "transductive",
+    at_once: int | None = None,
+    every_step: bool = False,
+) -> Tensor:
+    """Adapt to every task and return the query outputs, (t, q, w), differentiable in the model's parameters.
+
+    Args:
+        model: any module; a named Sequential runs its frozen front once a task.
+        episodes: the tasks.
+        inner: how a task is learnt.
+        loss: the inner loss.
+        norm: whose statistics normalise the query set, see `innerloop.norm`.
+        at_once: tasks that run as one vmapped batch, 1 for a plain loop; None lets the device and the size decide.
+            The numbers are the same; time and memory are not.
+        every_step: return the outputs after 0, 1, ..., n steps, (n + 1, t, q, w).
+
+    Raises:
+        ValueError: an `adapt` pattern matches nothing, labels and outputs do not fit, or a norm would be wrong.
+    """
+    adapting = chosen(model, inner.adapt)
+    at_once = tasks_at_once(episodes, at_once)
+    check_norms(model, adapting, norm, vmapped=at_once > 1, first_order=inner.first_order)
+    front, back = cut(model, adapting)
+    state = dict(model.state_dict(keep_vars=True))
+    start = {name: state[name] for name in adapting}
+
+    def one_task(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        def run_front(x: Tensor) -> Tensor:
+            return _call(front, state, x)
+
+        def objective(params: Params) -> Tensor:
+            return loss(_call(back, {**state, **params}, support), support_y)
+
+        def outputs(params: Params) -> Tensor:
+            return query_outputs(lambda x: _call(back, {**state, **params}, x), support, query, norm)
+
+        support = run_front(support_x)
+        query = query_outputs(run_front, support_x, query_x, norm)
+        learnt = list(descend(objective, start, inner))
+        return torch.stack([outputs(params) for params in learnt]) if every_step else outputs(learnt[-1])
+
+    result = over_tasks(one_task, episodes, at_once)
+    return result.transpose(0, 1) if every_step else result
+
+
+def adapt(
+    model: nn.Module, support_x: Tensor, support_y: Tensor, inner: InnerLoop, *, loss: Loss = F.cross_entropy
+) -> dict[str, Tensor]:
+    """Learn one task, (s, *x) and (s,), and return the state dict of the adapted model: `load_state_dict` takes it."""
+    adapting = chosen(model, inner.adapt)
+    check_norms(model, adapting, "transductive", vmapped=False, first_order=True)
+    front, back = cut(model, adapting)
+    state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        support = _call(front, state, support_x)
+        learnt: Params = {}
+        for learnt in descend(
+            lambda params: loss(_call(back, {**state, **params}, support), support_y),
+            {name: state[name] for name in adapting},
+            inner,
+        ):
+            pass
+    return {**state, **learnt}
+
+
+def tasks_at_once(episodes: Episodes, at_once: int | None) -> int:
+    """How many tasks run as one batch: all on a GPU; on a CPU all small ones, or one large one at a time."""
+    tasks = len(episodes.support_x)
+    if at_once is None:
+        numbers = (episodes.support_x.numel() + episodes.query_x.numel()) // max(tasks, 1)
+        large = episodes.support_x.device.type == "cpu" and numbers > LARGE_TASK
+        at_once = 1 if large else tasks
+    if at_once < 1:
+        raise ValueError(f"at_once must be at least 1 or None, got {at_once}")
+    return min(at_once, tasks)
+
+
+def over_tasks(one_task: Callable[[Tensor, Tensor, Tensor], Tensor], episodes: Episodes, at_once: int) -> Tensor:
+    """`one_task(support_x, support_y, query_x)` for every task, stacked: a plain loop, or vmap in chunks."""
+    tasks = episodes[:3]
+    if at_once == 1:
+        return torch.stack([one_task(*task) for task in zip(*tasks, strict=True)])
+    return vmap(one_task, randomness="different", chunk_size=at_once)(*tasks)
+
+
+def _call(part: nn.Module, params: Params, x: Tensor) -> Tensor:
+    return functional_call(part, {name: params[name] for name in part.state_dict(keep_vars=True)}, (x,))

@@ -1,0 +1,131 @@
+"""Batch norm in few-shot learning, said aloud: whose statistics normalise a query image, and what is refused.
+
+* "transductive": the statistics of the query set at hand, as the reference code of MAML does, in training and at test.
+  A prediction then depends on the other query images.
+* "support": the statistics of the support set, at every layer.
+* "single": every query image by itself, over its own pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Norm = Literal["transductive", "support", "single"]
+
+# Their fused kernels give wrong second-order gradients under vmap once their own weight adapts (pytorch/functorch#534).
+_FUSED = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)  # pyright: ignore[reportPrivateUsage]
+
+_first: ContextVar[int | None] = ContextVar("_first", default=None)
+
+
+@contextmanager
+def statistics_from(first: int) -> Iterator[None]:
+    """Inside, every `TaskNorm` takes its mean and variance from the first `first` items of its batch alone."""
+    token = _first.set(first)
+    try:
+        yield
+    finally:
+        _first.reset(token)
+
+
+class TaskNorm(nn.Module):
+    """Batch norm without memory: it normalises by the batch at hand, in training and at test, one task at a time.
+
+    Scale and shift are applied outside the fused kernel, so that second-order gradients under vmap are right.
+
+    Raises:
+        ValueError: a channel has a single value, which has no variance.
+    """
+
+    def __init__(self, channels: int, *, scale: bool = True, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels)) if scale else None
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x, (n, c, ...)."""
+        return self.affine(self.standardise(x))
+
+    def standardise(self, x: Tensor) -> Tensor:
+        """Zero mean and unit variance for every channel of x, (n, c, ...)."""
+        first = _first.get()
+        if x[:first].numel() <= x.shape[1]:
+            raise ValueError(
+                f"TaskNorm got one value a channel ({tuple(x.shape)}), which has no variance. Use more images a task, "
+                'larger images, or the norm "support".'
+            )
+        if first is None:
+            return F.batch_norm(x, None, None, training=True, eps=self.eps)
+        over = [0, *range(2, x.ndim)]
+        mean = x[:first].mean(over, keepdim=True)
+        variance = (x[:first] - mean).square().mean(over, keepdim=True)
+        return (x - mean) * torch.rsqrt(variance + self.eps)
+
+    def affine(self, x: Tensor) -> Tensor:
+        """Scale and shift the channels of x, (n, c, ...)."""
+        shape = (-1,) + (1,) * (x.ndim - 2)
+        if self.weight is not None:
+            x = x * self.weight.view(shape)
+        return x + self.bias.view(shape)
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows."""
+        return f"{len(self.bias)}, scale={self.weight is not None}, eps={self.eps}"
+
+
+def query_outputs(network: Callable[[Tensor], Tensor], support: Tensor, query: Tensor, norm: Norm) -> Tensor:
+    """`network` on the query set (q, *x) of one task, normalised as `norm` says; the support set is (s, *x)."""
+    if norm == "transductive":
+        return network(query)
+    if norm == "support":
+        with statistics_from(len(support)):
+            return network(torch.cat([support, query]))[len(support) :]
+    return torch.cat([network(image) for image in query.split(1)])
+
+
+def describe_norm(model: nn.Module, norm: Norm) -> str:
+    """Whose statistics this model normalises a query image by, in words for a report."""
+    kinds = [module for module in model.modules() if isinstance(module, TaskNorm | nn.modules.batchnorm._BatchNorm)]  # pyright: ignore[reportPrivateUsage]
+    if not kinds:
+        return "none over the batch"
+    running = [getattr(module, "track_running_stats", False) for module in kinds]
+    return "running statistics" if all(running) else f"{norm} and running statistics" if any(running) else norm
+
+
+def check_norms(
+    model: nn.Module, adapting: Collection[str], norm: Norm, *, vmapped: bool, first_order: bool
+) -> None:
+    """Refuse norms that would give wrong numbers in an inner loop.
+
+    Raises:
+        ValueError: a norm keeps running statistics in train mode, or a fused norm's weight adapts under vmap with
+            second-order gradients, or `norm` is unknown or asks a plain batch norm for the support set's statistics.
+    """
+    if norm not in get_args(Norm):
+        raise ValueError(f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}")
+    for name, module in model.named_modules():
+        if not isinstance(module, _FUSED):
+            continue
+        kind = f"{name or 'the model'} is a {type(module).__name__}"
+        if getattr(module, "track_running_stats", False) and module.training:
+            raise ValueError(
+                f"{kind} that gathers running statistics over tasks, which mixes them. Use innerloop.TaskNorm, pass "
+                "track_running_stats=False, or call model.eval() to freeze the statistics it has."
+            )
+        plain = isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.track_running_stats  # pyright: ignore[reportPrivateUsage]
+        if norm == "support" and plain:
+            raise ValueError(f'{kind}, which cannot use the support set\'s statistics: use innerloop.TaskNorm or "single".')
+        adapts = [part for part in ("weight", "bias") if (f"{name}.{part}" if name else part) in adapting]
+        if adapts and vmapped and not first_order:
+            raise ValueError(
+                f"{kind} whose {' and '.join(adapts)} adapts: batched over tasks, its second-order gradients are "
+                "wrong (pytorch/functorch#534). Use innerloop.TaskNorm, leave it out of `adapt`, or pass at_once=1."
+            )

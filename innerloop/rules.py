@@ -1,0 +1,118 @@
+"""The algorithms, as values: each function returns an `InnerLoop`, and `NIL` predicts with no inner loop at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from innerloop.inner import Episodes, InnerLoop, Loss, over_tasks, tasks_at_once
+from innerloop.norm import Norm, check_norms, query_outputs
+
+
+class Predictor(Protocol):
+    """From a model and episodes to query outputs, (t, q, w), or (n + 1, t, q, w) with `every_step`."""
+
+    def __call__(  # noqa: D102
+        self,
+        model: nn.Module,
+        episodes: Episodes,
+        *,
+        loss: Loss = ...,
+        norm: Norm = ...,
+        at_once: int | None = ...,
+        every_step: bool = ...,
+    ) -> Tensor: ...
+
+
+def maml(steps: int = 5, lr: float = 0.01) -> InnerLoop:
+    """Every parameter adapts, with second-order meta-gradients (Finn et al. 2017)."""
+    return InnerLoop(("*",), steps, lr)
+
+
+def fomaml(steps: int = 5, lr: float = 0.01) -> InnerLoop:
+    """First-order MAML: the inner gradients count as constants in the meta-gradient (Finn et al. 2017, section 5.2)."""
+    return InnerLoop(("*",), steps, lr, first_order=True)
+
+
+def anil(steps: int = 5, lr: float = 0.01, head: str = "head") -> InnerLoop:
+    """Almost No Inner Loop: only the head adapts (Raghu et al. 2020, section 4)."""
+    return InnerLoop((f"{head}.*",), steps, lr)
+
+
+def boil(steps: int = 5, lr: float = 0.01, head: str = "head") -> InnerLoop:
+    """Body Only update in Inner Loop: all but the head adapts (Oh et al. 2021)."""
+    return InnerLoop(("*", f"!{head}.*"), steps, lr)
+
+
+def freeze(rule: InnerLoop, *layers: str) -> InnerLoop:
+    """The same rule with these layers frozen in the inner loop (Raghu et al. 2020, section 3.2.1)."""
+    return replace(rule, adapt=(*rule.adapt, *(f"!{layer}.*" for layer in layers)))
+
+
+@dataclass(frozen=True)
+class NIL:
+    """No Inner Loop (Raghu et al. 2020, section 5.1): no head, cosine similarities weight the support labels.
+
+    The outputs are log-probabilities: the softmax of the similarities to the support features is summed over the
+    labels, as in Vinyals et al. (2016). Any shot; used in training, it is differentiable in the features.
+    """
+
+    way: int | None = None  # None: the largest support label + 1, which waits for a GPU
+    temperature: float = 1.0  # of the softmax; the paper states none
+    head: str = "head"  # the module to leave out
+
+    def __call__(
+        self,
+        model: nn.Module,
+        episodes: Episodes,
+        *,
+        loss: Loss = F.cross_entropy,  # noqa: ARG002  the signature of a predictor
+        norm: Norm = "transductive",
+        at_once: int | None = None,
+        every_step: bool = False,
+    ) -> Tensor:
+        """Query outputs, (t, q, w); with `every_step`, (1, t, q, w): there is no step to take."""
+        network = features(model, self.head)
+        at_once = tasks_at_once(episodes, at_once)
+        check_norms(model, (), norm, vmapped=at_once > 1, first_order=False)
+        way = self.way or int(episodes.support_y.max()) + 1
+
+        def one_task(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+            support = F.normalize(network(support_x).flatten(1), dim=1)
+            query = F.normalize(query_outputs(network, support_x, query_x, norm).flatten(1), dim=1)
+            weights = (query @ support.T / self.temperature).softmax(1)
+            return (weights @ F.one_hot(support_y, way).to(weights.dtype)).clamp_min(1e-30).log()
+
+        result = over_tasks(one_task, episodes, at_once)
+        return result.unsqueeze(0) if every_step else result
+
+
+def features(model: nn.Module, head: str = "head") -> Callable[[Tensor], Tensor]:
+    """The model without its head: what the module called `head` gets as its input.
+
+    Raises:
+        ValueError: the model has no such module.
+    """
+    modules = dict(model.named_modules())
+    if not head or head not in modules:
+        raise ValueError(f"the model has no module {head!r} to leave out. It has: {', '.join(filter(None, modules))}.")
+    if type(model).forward is nn.Sequential.forward and list(model._modules)[-1] == head:
+        return model[:-1]  # pyright: ignore
+
+    def until_head(x: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        hook = modules[head].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            model(x)
+        finally:
+            hook.remove()
+        if not seen:
+            raise ValueError(f"the model never calls its module {head!r}; name the head that it calls")
+        return seen[0]
+
+    return until_head
