@@ -31,12 +31,13 @@ class ConvBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, norm: Norms, pooling: Pooling) -> None:
         super().__init__()
         self.norm = norm(outputs)
-        self.conv = nn.Conv2d(inputs, outputs, 3, bias=not isinstance(self.norm, TaskNorm))
+        stride = 2 if pooling == "stride" else 1
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, bias=not isinstance(self.norm, TaskNorm))
         self.pooling = pooling
 
     def forward(self, x: Tensor) -> Tensor:
         """From (n, inputs, h, w) to (n, outputs, h / 2, w / 2), rounded up with a stride and down with pooling."""
-        x = conv_same(x, self.conv, stride=2 if self.pooling == "stride" else 1)
+        x = conv_same(x, self.conv)
         if self.pooling == "stride":
             return F.relu(self.norm(x))
         if isinstance(self.norm, TaskNorm) and self.norm.weight is None:
@@ -45,8 +46,9 @@ class ConvBlock(nn.Module):
         return F.max_pool2d(F.relu(self.norm(x)), 2)
 
 
-def conv_same(x: Tensor, conv: nn.Conv2d, stride: int) -> Tensor:
+def conv_same(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """The 3x3 convolution with TensorFlow's SAME padding: where it is odd, the right and the bottom get more."""
+    stride = conv.stride[0]
     pads = [max((-(-size // stride) - 1) * stride + 3 - size, 0) for size in x.shape[-2:]]
     if all(pad == 2 for pad in pads):
         return F.conv2d(x, conv.weight, conv.bias, stride, padding=1)

@@ -42,7 +42,7 @@ _SEED = 20
 _FIELD = 64  # pixels a side of the pen paths; a row of one fits the 64 bits that `_thin` works on
 _BOX = 48  # the longer side of every path within the field
 _REACH = 8  # distances are exact up to here, in field pixels
-_ALIKE = 6.0  # in field pixels; see `_distinct`
+_ALIKE = 5.5  # in field pixels; see `_distinct`
 
 
 def glyphs(size: int = 28) -> Splits:
@@ -184,8 +184,8 @@ def _distinct(owner: NDArray[np.int64], paths: Tensor, fields: Tensor) -> list[i
 
     Two paths look alike where no point of either is farther than `_ALIKE` from the other.
     """
-    points = F.max_pool2d(paths.float(), 2).flatten(1)
-    far = (-F.max_pool2d(-fields, 2) > _ALIKE).float().flatten(1)
+    touched = paths.any(0)
+    points, far = paths[:, touched].float(), (fields[:, touched] > _ALIKE).float()
     apart = points @ far.T
     alike = ((apart + apart.T) == 0).numpy()
     characters, first = np.unique(owner, return_index=True)
@@ -209,8 +209,8 @@ def _draw(fields: Tensor, size: int, random: torch.Generator) -> Tensor:
         return F.interpolate(noise, (size, size), mode="bicubic", align_corners=True)
 
     # Everything below is in units of half a page: a page is [-1, 1] x [-1, 1], and so is a field.
-    angle, slant, zoom = uniform(-0.15, 0.15), uniform(-0.25, 0.25), uniform(0.8, 1.05) * 20 / 28 * _FIELD / _BOX
-    squeeze = uniform(-0.12, 0.12)
+    angle, slant, zoom = uniform(-0.2, 0.2), uniform(-0.35, 0.35), uniform(0.7, 1.05) * 20 / 28 * _FIELD / _BOX
+    squeeze = uniform(-0.18, 0.18)
     turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(n, 2, 2)
     lean = torch.stack([squeeze.exp(), -slant, torch.zeros(n), (-squeeze).exp()], -1).view(n, 2, 2)
     onto = zoom.view(n, 1, 1) * (turn @ lean)
@@ -218,10 +218,10 @@ def _draw(fields: Tensor, size: int, random: torch.Generator) -> Tensor:
     near = fields < 1
     half = torch.stack([_extent(near.any(1)), _extent(near.any(2))], -1)  # half the width and the height of the path
     spread = (onto.abs() @ half.unsqueeze(-1)).squeeze(-1)
-    room = 1 - 3 / 14
+    room = 0.75
     shrink = (room / spread.amax(-1)).clamp(max=1)
     onto, spread = onto * shrink.view(n, 1, 1), spread * shrink.view(n, 1)
-    shift = uniform(-1, 1, 2) * (room - spread).clamp(0, 0.12)
+    shift = uniform(-1, 1, 2) * (room - spread).clamp(0, 0.2)
 
     bend = 0.05 * waves(4, 2) + 0.02 * waves(7, 2)
     steps = (torch.arange(size) + 0.5) * 2 / size - 1
@@ -231,7 +231,7 @@ def _draw(fields: Tensor, size: int, random: torch.Generator) -> Tensor:
     away = F.grid_sample(fields.unsqueeze(1), at, mode="bilinear", padding_mode="border", align_corners=False)
     away = away * 28 / _FIELD * torch.linalg.det(onto).sqrt().view(n, 1, 1, 1)  # in pixels of a 28 x 28 page
 
-    radius = uniform(0.75, 1.2, 1, 1, 1) * (1 + 0.12 * waves(4, 1))
+    radius = uniform(0.6, 1.0, 1, 1, 1) * (1 + 0.12 * waves(4, 1))
     ink = ((radius - away) * size / 28 + 0.5).clamp(0, 1)
     return (ink[:, 0] * 255).round().to(torch.uint8)
 

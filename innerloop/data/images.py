@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -29,6 +29,15 @@ from innerloop.episodes import ImageBank
 
 Read = Callable[[], bytes]
 
+_TURNS = {  # EXIF orientation: what undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _BATCH = 64  # images a thread decodes before it reports: few enough for a lively bar, enough to cost nothing
 _NO_IMAGES = {"thumbs.db", "desktop.ini"}
 _NO_IMAGE_SUFFIXES = (
@@ -187,7 +196,7 @@ def progress(*columns: ProgressColumn) -> Progress:
 
 def _flat(image: Image.Image, mode: str) -> Image.Image:
     """The image upright, opaque and with 8 bits a channel, in `mode`."""
-    ImageOps.exif_transpose(image, in_place=True)
+    image = _upright(image)
     if image.mode.startswith(("I", "F")):
         image = Image.fromarray(_eight_bits(np.asarray(image)))
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
@@ -195,6 +204,15 @@ def _flat(image: Image.Image, mode: str) -> Image.Image:
         opaque.alpha_composite(image.convert("RGBA"))
         image = opaque
     return image.convert(mode)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # first, because Pillow turns a TIFF itself while it loads, and then says so
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # damaged EXIF, which raises almost anything, is no reason to lose intact pixels
+        return image
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:

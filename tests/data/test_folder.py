@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from innerloop.data import folder, folder_splits, load
 from innerloop.data.images import pixels
@@ -65,25 +65,29 @@ def test_a_large_jpeg_is_read_small_with_the_same_outcome(tmp_path):
     assert abs(jpg - png).max() <= 3
 
 
-def test_exif_turns_an_image_upright(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held so that the picture has to be turned by 90 degrees clockwise
-    lying = np.zeros((16, 16, 3), np.uint8)
-    lying[:, :8] = 255  # white on the left: on top once upright
-    Image.fromarray(lying).save(tmp_path / "a.png", exif=exif)
-    Image.fromarray(lying).save(tmp_path / "a.jpg", exif=exif)
-    for name in ("a.png", "a.jpg"):
-        upright = pixels((tmp_path / name).read_bytes(), 16)
-        assert upright[2].min() > 250
-        assert upright[13].max() < 5
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tif"])
+def test_exif_turns_an_image_upright(tmp_path, kind):
+    shape = np.zeros((16, 16, 3), np.uint8)
+    shape[:8, :8], shape[:8, 8:] = 255, 128  # unlike itself in any other orientation
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(shape).save(tmp_path / f"a.{kind}", exif=exif)
+        with Image.open(tmp_path / f"a.{kind}") as image:
+            expected = np.asarray(ImageOps.exif_transpose(image))
+        found = pixels((tmp_path / f"a.{kind}").read_bytes(), 16)
+        assert abs(found.astype(int) - expected.astype(int)).max() <= 2
+        if orientation == 6:  # the file's top left corner is the scene's top right one
+            assert found[2, 13].min() > 240
 
 
-def test_damaged_exif_does_no_harm(tmp_path):
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
+def test_damaged_exif_does_no_harm(tmp_path, kind):
     root = pets(tmp_path / "pets")
     for i, exif in enumerate(
         (b"MM\0*\0\0\0\xff\xff\xff", b"nonsense", b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\xff\0\0\0")
     ):
-        paint(root / "ant" / f"{i}.jpg", exif=b"Exif\0\0" + exif)
+        paint(root / "ant" / f"exif{i}.{kind}", exif=b"Exif\0\0" + exif)
     assert folder(root, size=4).sizes[0] == 6
 
 
@@ -216,7 +220,7 @@ def test_large_photographs_are_welcome_and_bombs_are_named(tmp_path, monkeypatch
 
 
 def test_wrong_paths_say_what_is_expected(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere; expected a folder with one sub-folder"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere; expected a folder with one sub-folder"):
         folder(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="is a file"):
         folder(paint(tmp_path / "image.png"))
@@ -290,7 +294,7 @@ def test_split_files_that_are_none(tmp_path):
 
 
 def test_load_names_what_there_is(tmp_path):
-    with pytest.raises(ValueError, match="'omniglott'.*glyphs, omniglot, mini-imagenet"):
+    with pytest.raises(ValueError, match=r"'omniglott'.*glyphs, omniglot, mini-imagenet"):
         load("omniglott")
     with pytest.raises(ValueError, match="take a source"):
         load(tmp_path, source=tmp_path)

@@ -1,0 +1,1 @@
+"""Runs: settings as values, training that survives, results on disk."""

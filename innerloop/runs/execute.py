@@ -1,0 +1,183 @@
+"""Meta-training that survives: killed at any moment and started again, it ends in the same bits."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from innerloop.checkpoint import load_checkpoint, load_weights, write_whole
+from innerloop.data import NAMES, Splits, load
+from innerloop.episodes import EpisodeStream, ImageBank
+from innerloop.outer import Score, evaluate, meta_train
+from innerloop.rules import NIL
+from innerloop.runs.display import Display
+from innerloop.runs.spec import Spec, as_dict
+from innerloop.runs.state import Run
+from innerloop.runs.store import Stop, claimed
+
+
+@dataclass(frozen=True)
+class How:
+    """Where and how a run is computed; none of it changes what is learnt."""
+
+    device: str = "auto"
+    """cpu, cuda, or the best there is"""
+    at_once: int | None = None
+    """tasks in memory at once; fewer need less memory"""
+    source: Path | None = None
+    """where omniglot or mini-imagenet lies on this machine"""
+    skip_bad: bool = False
+    """leave damaged images and small classes of a folder out"""
+    checkpoint_seconds: float = 30.0
+    """seconds between checkpoints; a kill costs at most these"""
+    tensorboard: bool = False
+    """write TensorBoard events into the run's folder too (needs the extra `track`)"""
+
+
+class Interrupted(Exception):
+    """The run stopped on request, in a state that goes on."""
+
+
+def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
+    """Meta-train as `spec` says in the folder `out`, going on where an earlier start of it stopped; then test.
+
+    The folder holds spec.json, last.safetensors (all that a resumed run needs), best.safetensors (the weights that
+    validation chose), metrics.jsonl and, once tested, result.json, whose content is returned.
+
+    Raises:
+        ValueError: the folder holds another run, the data does not fit the settings, or the loss diverged.
+        OSError: the folder cannot be written, or the disk is full; the last checkpoint stays good.
+        Interrupted: Ctrl-C or SIGTERM; what was done is saved.
+    """
+    with claimed(out, as_dict(spec)):
+        finished = out / "result.json"
+        if finished.exists():
+            return json.loads(finished.read_text())
+        device = pick_device(how.device)
+        data = Splits(*(bank.to(device) for bank in open_data(spec, how)))
+        model = spec.build(data.train.shape).to(device)
+        # On a GPU Adam's step count stays there, so that no step waits for it.
+        adam = torch.optim.Adam(model.parameters(), spec.meta_lr, capturable=device.type == "cuda")
+        run = Run(spec, out, data.train.shape, model, adam)
+        _train(run, data, how)
+        result = _test(run, data, how)
+        write_whole(finished, json.dumps(result, indent=1).encode())
+        return result
+
+
+def _train(run: Run, data: Splits, how: How) -> None:
+    spec, out, model = run.spec, run.out, run.model
+    stream = data.train.episodes(
+        spec.way, spec.shot, spec.query, tasks=spec.tasks, count=spec.iterations, seed=spec.seed
+    )
+    validation = test_stream(data.val, spec, spec.val_episodes, spec.query)
+    _test_episodes(data, spec)  # complain about the test before the training, not after
+    torch.manual_seed(spec.seed)
+    run.restore()
+    remaining = (stream[i] for i in range(run.iteration, spec.iterations))
+    begun, saved = time.monotonic() - run.seconds, time.monotonic()
+    with (
+        open(out / "metrics.jsonl", "ab") as metrics,
+        Display(spec.title, spec.iterations, run.iteration, out if how.tensorboard else None) as display,
+        Stop() as stop,
+    ):
+        for step in meta_train(model, remaining, spec.rule(), run.adam, clip=spec.clip, at_once=how.at_once):
+            run.advance(step)
+            run.seconds = time.monotonic() - begun
+            last = run.iteration == spec.iterations
+            if run.iteration % spec.log_every == 0 or last:
+                display.trained(run.iteration, *run.log(metrics))
+            validates = run.iteration % spec.val_every == 0 or last
+            if validates:
+                score = evaluate(spec.test_rule(), model, validation, at_once=how.at_once)
+                run.validated(score, metrics)
+                display.validated(run.iteration, score.mean)
+                model.train()
+            if validates or stop.asked or time.monotonic() - saved > how.checkpoint_seconds:
+                run.save(metrics)
+                saved = time.monotonic()
+            if stop.asked and not last:
+                raise Interrupted(f"stopped after iteration {run.iteration} of {spec.iterations}, saved in {out}")
+
+
+def _test(run: Run, data: Splits, how: How) -> dict[str, Any]:
+    """Test the best checkpoint with its own rule and with NIL."""
+    spec, path = run.spec, run.out / "best.safetensors"
+    load_weights(run.model, load_checkpoint(path).tensors, path)
+    stream = _test_episodes(data, spec)
+    predictors = {spec.algorithm: spec.test_rule(), "nil": NIL(way=spec.way)}
+    scores = {name: evaluate(rule, run.model, stream, at_once=how.at_once) for name, rule in predictors.items()}
+    return {
+        "spec": as_dict(spec),
+        "test": {name: score_dict(score) for name, score in scores.items()},
+        "selection": f"best of {-(-spec.iterations // spec.val_every)} validations of {spec.val_episodes} episodes",
+        "best_at": run.best_at,
+        "val_accuracy": run.best,
+        "train_seconds": round(run.seconds, 1),
+        "device": device_name(next(run.model.parameters()).device),
+        "torch": torch.__version__,
+    }
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is CUDA where there is one.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"no device {name!r} here ({str(error).splitlines()[0]}); use --device cpu") from error
+    return device
+
+
+def open_data(spec: Spec, how: How) -> Splits:
+    """The three banks of a run, on the CPU."""
+    options: dict[str, Any] = {"size": spec.size}
+    if spec.split:
+        options["split" if spec.data in NAMES else "split_file"] = spec.split
+    if how.source is not None:
+        options["source"] = how.source
+    if how.skip_bad:
+        options["skip_bad"] = True
+    return load(spec.data, **options)
+
+
+def test_stream(bank: ImageBank, spec: Spec, episodes: int, query: int) -> EpisodeStream:
+    """`episodes` episodes that are the same for every run; in batches, which change nothing."""
+    tasks = max(n for n in range(1, 26) if episodes % n == 0)
+    return bank.episodes(spec.way, spec.shot, query, tasks=tasks, count=episodes // tasks)
+
+
+def _test_episodes(data: Splits, spec: Spec) -> EpisodeStream:
+    return test_stream(data.test, spec, spec.test_episodes, spec.test_query or spec.shot)
+
+
+def score_dict(score: Score) -> dict[str, Any]:
+    """A score for JSON, in fractions."""
+    return {
+        "accuracy": score.mean,
+        "interval": score.interval,
+        "episodes": score.values.shape[1],
+        "norm": score.norm,
+        "per_step": [mean for mean, _ in score.per_step],
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """What a report calls this device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+

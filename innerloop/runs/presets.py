@@ -1,0 +1,48 @@
+"""The settings of the paper, and of the embedded data.
+
+The paper ran cbfinn/maml (a7f45f1). Its inner loss is a sum over the N * K support images divided by K, so its inner
+learning rates are multiplied by N here, where the loss is a mean: 0.01 becomes 0.05 at 5-way, 0.1 becomes 2.0 at
+20-way. Its clip of 10 on the summed query loss becomes 10 / 75 at 1-shot and 10 / 15 at 5-shot (mini-ImageNet alone
+clips). Its norm has a shift, no scale, eps 1e-3, and does not adapt. Iterations are the paper's 30,000.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from innerloop.runs.spec import Spec
+
+_REFERENCE = {"norm_scale": False, "norm_eps": 1e-3, "iterations": 30_000, "algorithm": "maml"}
+
+_OMNIGLOT = Spec(
+    data="omniglot", split="reference", size=28, way=20, tasks=16, lr=2.0, test_steps=10, width=64,
+    pooling="stride", spatial_mean=True, head_std=1.0, **_REFERENCE,
+)  # fmt: skip
+_MINI = Spec(data="mini-imagenet", way=5, query=15, tasks=4, lr=0.05, test_steps=10, width=32, **_REFERENCE)
+_GLYPHS = Spec(
+    data="glyphs", size=28, way=5, query=5, tasks=8, lr=0.4, width=32, pooling="stride",
+    iterations=1_000, val_every=100, test_query=5, test_steps=5, algorithm="anil",
+)  # fmt: skip
+
+PRESETS: dict[str, Spec] = {
+    "omniglot-20way-1shot": replace(_OMNIGLOT, shot=1, query=1),
+    "omniglot-20way-5shot": replace(_OMNIGLOT, shot=5, query=5),
+    "omniglot-5way-1shot": replace(_OMNIGLOT, way=5, shot=1, query=1, tasks=32, steps=1, test_steps=3),
+    "mini-imagenet-5way-1shot": replace(_MINI, shot=1, clip=10 / 75),
+    "mini-imagenet-5way-5shot": replace(_MINI, shot=5, clip=10 / 15),
+    "glyphs-5way-1shot": replace(_GLYPHS, shot=1),
+    "glyphs-5way-5shot": replace(_GLYPHS, shot=5),
+    "glyphs-20way-1shot": replace(_GLYPHS, way=20, shot=1),
+}
+"""omniglot-5way-1shot is MAML's own setting (tasks 32, one step of 0.4 = 2.0 here, 3 steps at test)."""
+
+
+def preset(name: str) -> Spec:
+    """The settings called `name`.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"there is no preset {name!r}. There are: {', '.join(PRESETS)}.")
+    return PRESETS[name]

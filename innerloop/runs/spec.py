@@ -1,0 +1,157 @@
+"""The settings of a run, as one frozen value: two runs are the same run where these are equal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from typing import Any, Literal
+
+from torch import Generator, nn
+
+from innerloop import models, rules
+from innerloop.inner import InnerLoop
+from innerloop.norm import TaskNorm
+
+Algorithm = Literal["maml", "fomaml", "anil", "boil"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything that decides a run's numbers. Learning rates are for a loss that is a mean over items."""
+
+    data: str = "glyphs"
+    """glyphs, omniglot, mini-imagenet, or a folder with one sub-folder of images a class"""
+    algorithm: Algorithm = "anil"
+    """what adapts in the inner loop: all (maml, fomaml), the head (anil), all but the head (boil)"""
+    adapt: tuple[str, ...] = ()
+    """instead of the algorithm's choice: shell patterns over parameter names, "!" takes names away again"""
+    way: int = 5
+    """classes of a task"""
+    shot: int = 1
+    """support images a class"""
+    query: int = 15
+    """query images a class in training and validation"""
+    tasks: int = 4
+    """tasks of a meta batch"""
+    steps: int = 5
+    """inner steps in training"""
+    lr: float = 0.05
+    """inner learning rate"""
+    meta_lr: float = 1e-3
+    """Adam's learning rate in the outer loop"""
+    clip: float | None = None
+    """clip each element of the meta-gradient to [-clip, clip]"""
+    iterations: int = 10_000
+    """meta-training steps"""
+    network: Literal["conv4", "resnet12"] = "conv4"
+    """the network's kind"""
+    width: int = 32
+    """filters of conv4; resnet12 has its usual 64, 160, 320, 640 at 64"""
+    pooling: Literal["max", "stride"] = "max"
+    """how a block of conv4 halves its image"""
+    spatial_mean: bool = False
+    """average the last layer over space instead of flattening it (conv4)"""
+    head_std: float | None = None
+    """draw the head's first weights from a normal distribution instead of Xavier's (conv4)"""
+    norm_scale: bool = True
+    """whether the norm has a scale besides its shift"""
+    norm_eps: float = 1e-5
+    """added to the variance"""
+    norm_adapts: bool = False
+    """whether the inner loop adapts the norm's shift and scale"""
+    size: int = 84
+    """pixels a side of an image"""
+    split: str = ""
+    """of omniglot: reference or official; of a folder: a split file; else empty"""
+    seed: int = 0
+    """of the first weights and the training episodes"""
+    val_every: int = 500
+    """iterations between validations, which choose the best checkpoint"""
+    val_episodes: int = 100
+    """episodes of a validation, the same each time"""
+    log_every: int = 10
+    """iterations averaged into one line of metrics"""
+    test_episodes: int = 600
+    """episodes of the test, the same for every run on this data"""
+    test_query: int | None = None
+    """query images a class in the test; as many as shots if not given"""
+    test_steps: int = 10
+    """inner steps in the test and in validation"""
+
+    def __post_init__(self) -> None:
+        counts = ("way", "shot", "query", "tasks", "iterations", "val_every", "val_episodes", "log_every", "width")
+        for name in (*counts, "test_episodes", "size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("steps", "test_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("lr", "meta_lr", "clip"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+
+    @property
+    def key(self) -> str:
+        """Eight hexadecimal digits that name these settings."""
+        return hashlib.blake2b(json.dumps(asdict(self)).encode(), digest_size=4).hexdigest()
+
+    @property
+    def title(self) -> str:
+        """A readable name, such as omniglot-20way-1shot-anil-seed0."""
+        data = self.data.rstrip("/").rpartition("/")[2]
+        return f"{data}-{self.way}way-{self.shot}shot-{self.algorithm}-seed{self.seed}"
+
+    def rule(self) -> InnerLoop:
+        """The inner loop in training."""
+        rule = getattr(rules, self.algorithm)(self.steps, self.lr)
+        patterns = self.adapt or rule.adapt
+        frozen = () if self.norm_adapts or self.adapt or self.algorithm == "anil" else ("!*norm*",)
+        return replace(rule, adapt=(*patterns, *frozen))
+
+    def test_rule(self) -> InnerLoop:
+        """The inner loop in validation and test."""
+        return replace(self.rule(), steps=self.test_steps)
+
+    def build(self, shape: tuple[int, int, int], *, way: int | None = None) -> nn.Sequential:
+        """The network for images of `shape`, (c, h, w), with its first weights drawn from `seed`.
+
+        Raises:
+            ValueError: the images are too small.
+        """
+        channels, size, _ = shape
+        way = way or self.way
+        norm = partial(TaskNorm, scale=self.norm_scale, eps=self.norm_eps)
+        generator = Generator().manual_seed(self.seed)
+        if self.network == "resnet12":
+            widths = tuple(round(width * self.width / 64) for width in (64, 160, 320, 640))
+            return models.resnet12(way, channels=channels, widths=widths, norm=norm, generator=generator)
+        return models.conv4(
+            way,
+            channels=channels,
+            size=size,
+            width=self.width,
+            pooling=self.pooling,
+            norm=norm,
+            spatial_mean=self.spatial_mean,
+            head_std=self.head_std,
+            generator=generator,
+        )
+
+
+def as_dict(spec: Spec) -> dict[str, Any]:
+    """For JSON."""
+    return asdict(spec)
+
+
+def from_dict(values: dict[str, Any]) -> Spec:
+    """Back from JSON.
+
+    Raises:
+        ValueError: a setting is unknown, as one of a newer version is.
+    """
+    unknown = set(values) - {field.name for field in fields(Spec)}
+    if unknown:
+        raise ValueError(f"unknown settings {', '.join(sorted(unknown))}: written by another version of innerloop")
+    return Spec(**{**values, "adapt": tuple(values.get("adapt", ()))})

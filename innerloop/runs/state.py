@@ -1,0 +1,110 @@
+"""What a run is made of while it trains, and how it gets to disk and back, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.checkpoint import load_checkpoint, load_weights, pack_optimizer, save_checkpoint, unpack_optimizer
+from innerloop.outer import Score, Step
+from innerloop.runs.spec import Spec, as_dict
+
+
+class Diverged(ValueError):
+    """The loss is no number any more."""
+
+
+@dataclass
+class Run:
+    """A run in its folder: last.safetensors goes on, best.safetensors is what it found, metrics.jsonl what it saw."""
+
+    spec: Spec
+    out: Path
+    shape: tuple[int, int, int]
+    model: nn.Module
+    adam: torch.optim.Optimizer
+    iteration: int = 0
+    best: float = -1.0  # validation accuracy
+    best_at: int = 0
+    seconds: float = 0.0
+    block: list[Tensor] = field(default_factory=list[Tensor])  # (loss, accuracy) since the last line of metrics
+
+    def advance(self, step: Step) -> None:
+        """Count one training step."""
+        assert step.accuracy is not None
+        self.iteration += 1
+        self.block.append(torch.stack([step.loss, step.accuracy]))
+
+    def log(self, metrics: BinaryIO) -> tuple[float, float]:
+        """Write one line: the means of loss and accuracy over the steps since the last line."""
+        self.check_finite()
+        loss, accuracy = torch.stack(self.block).mean(0).tolist()
+        self.block.clear()
+        _write(metrics, {"iteration": self.iteration, "loss": loss, "accuracy": accuracy})
+        return loss, accuracy
+
+    def validated(self, score: Score, metrics: BinaryIO) -> None:
+        """Write a validation down, and the weights if they are the best so far."""
+        _write(metrics, {"iteration": self.iteration, "val_accuracy": score.mean, "val_interval": score.interval})
+        if score.mean > self.best:
+            self.best, self.best_at = score.mean, self.iteration
+            about = {"spec": as_dict(self.spec), "shape": self.shape, "iteration": self.iteration}
+            about |= {"val_accuracy": score.mean, "norm": score.norm}
+            save_checkpoint(self.out / "best.safetensors", self.model.state_dict(), about)
+
+    def check_finite(self) -> None:
+        """Refuse to go on, or to save, once a loss is not finite."""
+        if not self.block:
+            return
+        finite = torch.stack(self.block).isfinite().all(1)
+        if finite.all():
+            return
+        bad = self.iteration - len(self.block) + 1 + int((~finite).nonzero()[0])
+        last = self.out / "last.safetensors"
+        good = f"The last good checkpoint is {last}" if last.exists() else "There is no checkpoint yet"
+        raise Diverged(
+            f"the loss of iteration {bad} is not finite. {good}; start a new run with a lower --lr, --meta-lr or --clip."
+        )
+
+    def save(self, metrics: BinaryIO) -> None:
+        """Write all that a resumed run needs."""
+        self.check_finite()
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"adam.{name}": value for name, value in pack_optimizer(self.adam).items()}
+        tensors["random"] = torch.get_rng_state()
+        if self.block:
+            tensors["block"] = torch.stack(self.block)
+        about: dict[str, Any] = {key: getattr(self, key) for key in ("iteration", "best", "best_at", "seconds")}
+        os.fsync(metrics.fileno())
+        save_checkpoint(self.out / "last.safetensors", tensors, about | {"metrics_bytes": metrics.tell()})
+
+    def restore(self) -> None:
+        """Go back to the last checkpoint, if there is one, and cut off the metrics written after it."""
+        path, metrics = self.out / "last.safetensors", self.out / "metrics.jsonl"
+        if not path.exists():
+            metrics.unlink(missing_ok=True)
+            return
+        tensors, about = load_checkpoint(path)
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+        load_weights(self.model, part("model."), path)
+        unpack_optimizer(self.adam, part("adam."))
+        torch.set_rng_state(tensors["random"])
+        os.truncate(metrics, about.pop("metrics_bytes"))
+        for key, value in about.items():
+            setattr(self, key, value)
+        device = next(self.model.parameters()).device
+        self.block = list(tensors["block"].to(device)) if "block" in tensors else []
+
+
+def _write(metrics: BinaryIO, line: dict[str, Any]) -> None:
+    metrics.write(json.dumps(line).encode() + b"\n")
+    metrics.flush()

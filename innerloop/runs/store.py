@@ -1,0 +1,78 @@
+"""A run's folder: whose it is, that one process works in it, and how it is asked to stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from innerloop.checkpoint import write_whole
+
+
+@contextmanager
+def claimed(out: Path, spec: dict[str, Any]) -> Iterator[None]:
+    """Inside, the folder `out` belongs to this process and to a run with these settings.
+
+    Raises:
+        ValueError: it holds a run with other settings, or another process works in it.
+        OSError: it cannot be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    known = out / "spec.json"
+    with open(out / ".lock", "w") as lock:
+        _lock(lock, out)
+        if known.exists():
+            _compare(json.loads(known.read_text()), spec, out)
+        else:
+            write_whole(known, json.dumps(spec, indent=1).encode())
+        yield
+
+
+def _lock(file: Any, out: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: two runs in one folder are the user's care
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ValueError(f"another process is at work in {out}; wait for it, or choose another --out") from error
+
+
+def _compare(there: dict[str, Any], here: dict[str, Any], out: Path) -> None:
+    here = json.loads(json.dumps(here))
+    other = [
+        f"{key}: {there.get(key)!r} there, {here.get(key)!r} now"
+        for key in sorted(here.keys() | there.keys())
+        if there.get(key) != here.get(key)
+    ]
+    if other:
+        raise ValueError(f"{out} holds a run with other settings ({'; '.join(other)}). Choose another --out.")
+
+
+class Stop:
+    """Inside, a first Ctrl-C or SIGTERM only sets `asked`; a second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Stop:
+        self._old: dict[signal.Signals, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  a signal handler's arguments
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
