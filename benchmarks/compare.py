@@ -154,7 +154,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--contenders", nargs="+", choices=NAMES, default=[OURS, *PEERS])
     parser.add_argument("--out", type=Path, help="write the numbers here as JSON")
     parser.add_argument("--check", action="store_true", help="compare values in float64 instead of times")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {args.rounds}")
+    return args
 
 
 def main() -> None:

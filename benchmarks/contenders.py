@@ -7,6 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 from benchmarks import peers
+from benchmarks.cases import Case
 
 
 class Contender(NamedTuple):
@@ -16,16 +17,21 @@ class Contender(NamedTuple):
 
 
 PEERS = ("textbook", "higher", "torchopt")
-NAMES = ("innerloop", *PEERS, "same-net")  # same-net: the textbook loop on innerloop's network, no peer of anyone's
+OURS: dict[str, Callable[[Case], int | None]] = {  # how many tasks are one vmapped batch
+    "innerloop": lambda _: None,  # what the library decides
+    "one-by-one": lambda _: 1,
+    "all-at-once": lambda case: case.tasks,
+}
+NAMES = (*OURS, *PEERS, "same-net")  # same-net: the textbook loop on innerloop's network
 
 
 def contender(name: str) -> Contender:
     """One of `NAMES`. innerloop is imported only where it takes part: a peer's process knows nothing of it."""
-    if name == "innerloop":
+    if name in OURS:
         import innerloop
         from benchmarks import ours
 
-        return Contender(ours.train, ours.adapt, innerloop.tune_cpu)
+        return Contender(partial(ours.train, at_once=OURS[name]), ours.adapt, innerloop.tune_cpu)
     if name == "same-net":
         from benchmarks import ours
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import repeat
 
 import torch
@@ -33,12 +34,13 @@ def episodes(data: Data) -> innerloop.Episodes:
     return innerloop.Episodes(channels_last(data[0]), data[1], channels_last(data[2]), data[3])
 
 
-def train(case: Case, algorithm: str, dtype: torch.dtype = torch.float32) -> Train:
-    model = network(case, dtype)
+def train(
+    case: Case, algorithm: str, dtype: torch.dtype = torch.float32, *, at_once: Callable[[Case], int | None]
+) -> Train:
+    model, batches = network(case, dtype), repeat(episodes(case.data(dtype)))
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
-    steps = iter(
-        innerloop.meta_train(model, repeat(episodes(case.data(dtype))), rule(case, algorithm, case.steps), adam)
-    )
+    learn = rule(case, algorithm, case.steps)
+    steps = innerloop.meta_train(model, batches, learn, adam, at_once=at_once(case))
     return lambda: float(next(steps).loss)
 
 

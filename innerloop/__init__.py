@@ -1,5 +1,6 @@
 """Few-shot learning by gradient descent: MAML, ANIL, NIL and everything between."""
 
+from innerloop.classifier import FewShotClassifier
 from innerloop.cpu import tune_cpu
 from innerloop.data import folder, glyphs, load, mini_imagenet, omniglot
 from innerloop.episodes import EpisodeStream, ImageBank, sample
@@ -12,6 +13,7 @@ __all__ = [
     "NIL",
     "EpisodeStream",
     "Episodes",
+    "FewShotClassifier",
     "ImageBank",
     "InnerLoop",
     "Score",

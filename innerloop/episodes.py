@@ -11,7 +11,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,7 +46,12 @@ class ImageBank:
 
     @classmethod
     def stack(
-        cls, images: Tensor, sizes: Sequence[int], classes: Sequence[str], groups: Sequence[str] | None = None, **more
+        cls,
+        images: Tensor,
+        sizes: Sequence[int],
+        classes: Sequence[str],
+        groups: Sequence[str] | None = None,
+        **more: Any,
     ) -> ImageBank:
         """A bank of `images` (n, h, w, c) that lie class after class, `sizes[i]` of them for `classes[i]`."""
         if images.dtype != torch.uint8 or images.ndim != 4 or sum(sizes) != len(images):
@@ -102,7 +108,7 @@ class ImageBank:
         order = torch.randperm(len(units), generator=torch.Generator().manual_seed(seed)).tolist()
         edges = [0, *(round(sum(fractions[: i + 1]) * len(units)) for i in range(len(fractions))), len(units)]
         banks = []
-        for part, (a, b) in enumerate(zip(edges, edges[1:], strict=False)):
+        for part, (a, b) in enumerate(pairwise(edges)):
             chosen = {units[i] for i in order[a:b]}
             of = self.classes if by == "class" else self.groups
             indices = [i for i, unit in enumerate(of) if unit in chosen]
@@ -138,9 +144,9 @@ class EpisodeStream:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in ("way", "shot", "query", "tasks", "count"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        for name in ("way", "shot", "query", "tasks", "count"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if len(self.bank) < self.way:
             raise ValueError(
                 f"{self.bank.name} has {len(self.bank)} classes, too few for {self.way}-way episodes. "

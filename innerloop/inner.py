@@ -164,13 +164,8 @@ def adapt(
     state = {name: value.detach().clone() for name, value in model.state_dict().items()}
     with torch.no_grad():
         support = _call(front, state, support_x)
-        learnt: Params = {}
-        for learnt in descend(
-            lambda params: loss(_call(back, {**state, **params}, support), support_y),
-            {name: state[name] for name in adapting},
-            inner,
-        ):
-            pass
+        start = {name: state[name] for name in adapting}
+        *_, learnt = descend(lambda params: loss(_call(back, {**state, **params}, support), support_y), start, inner)
     return {**state, **learnt}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
@@ -109,13 +109,13 @@ def conv4(
     return model
 
 
-def omniglot_net(way: int = 20, *, width: int = 64, norm: Norms = reference_norm, **more) -> nn.Sequential:
+def omniglot_net(way: int = 20, *, width: int = 64, norm: Norms = reference_norm, **more: Any) -> nn.Sequential:
     """The paper's Omniglot network: strides of 2, the mean over space, a head drawn from N(0, 1); for 28x28 grey."""
     settings = {"channels": 1, "size": 28, "pooling": "stride", "spatial_mean": True, "head_std": 1.0}
     return conv4(way, width=width, norm=norm, **(settings | more))
 
 
-def mini_imagenet_net(way: int = 5, *, width: int = 32, norm: Norms = reference_norm, **more) -> nn.Sequential:
+def mini_imagenet_net(way: int = 5, *, width: int = 32, norm: Norms = reference_norm, **more: Any) -> nn.Sequential:
     """The paper's mini-ImageNet network: 2x2 max pooling, 84x84 colour images to 800 features."""
     return conv4(way, width=width, norm=norm, **more)
 

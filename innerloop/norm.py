@@ -100,9 +100,7 @@ def describe_norm(model: nn.Module, norm: Norm) -> str:
     return "running statistics" if all(running) else f"{norm} and running statistics" if any(running) else norm
 
 
-def check_norms(
-    model: nn.Module, adapting: Collection[str], norm: Norm, *, vmapped: bool, first_order: bool
-) -> None:
+def check_norms(model: nn.Module, adapting: Collection[str], norm: Norm, *, vmapped: bool, first_order: bool) -> None:
     """Refuse norms that would give wrong numbers in an inner loop.
 
     Raises:
@@ -122,7 +120,9 @@ def check_norms(
             )
         plain = isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.track_running_stats  # pyright: ignore[reportPrivateUsage]
         if norm == "support" and plain:
-            raise ValueError(f'{kind}, which cannot use the support set\'s statistics: use innerloop.TaskNorm or "single".')
+            raise ValueError(
+                f'{kind}, which cannot use the support set\'s statistics: use innerloop.TaskNorm or "single".'
+            )
         adapts = [part for part in ("weight", "bias") if (f"{name}.{part}" if name else part) in adapting]
         if adapts and vmapped and not first_order:
             raise ValueError(

@@ -19,7 +19,7 @@ from innerloop.rules import Predictor
 class Step(NamedTuple):
     """What one meta-training step measured, on the model's device: reading a value waits for it."""
 
-    index: int  # 0 for the first step
+    number: int  # 1 after the first step
     loss: Tensor  # () mean query loss over the meta batch, before the update
     accuracy: Tensor | None  # () mean query accuracy, or None where the targets are not labels
 
@@ -38,7 +38,7 @@ def meta_train(
     """One optimizer step for every batch of episodes; stop when you like.
 
     Args:
-        model: the network; its parameters are changed in place.
+        model: the network, in the mode (train or eval) it is in; its parameters are changed in place.
         episodes: batches of tasks, see `ImageBank.episodes`.
         predictor: an `InnerLoop` or any other predictor that can be differentiated.
         optimizer: over the model's parameters.
@@ -47,14 +47,13 @@ def meta_train(
         norm: whose statistics normalise the query set, see `innerloop.norm`.
         at_once: tasks whose graph is held in memory at once, see `predict`.
     """
-    model.train()
-    for index, batch in enumerate(episodes):
+    for number, batch in enumerate(episodes, start=1):
         optimizer.zero_grad()
         value, accuracy = meta_gradient(model, batch, predictor, loss=loss, norm=norm, at_once=at_once)
         if clip is not None:
             nn.utils.clip_grad_value_(model.parameters(), clip)
         optimizer.step()
-        yield Step(index, value, accuracy)
+        yield Step(number, value, accuracy)
 
 
 def meta_gradient(
@@ -141,18 +140,21 @@ def evaluate(
     Raises:
         ValueError: there are no episodes.
     """
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     losses: list[Tensor] = []
     accuracies: list[Tensor] = []
     try:
         for batch in episodes:
-            outputs = predictor(model, batch, loss=loss, norm=norm, at_once=at_once, every_step=True)  # (n + 1, t, q, w)
+            outputs = predictor(
+                model, batch, loss=loss, norm=norm, at_once=at_once, every_step=True
+            )  # (n + 1, t, q, w)
             losses.append(vmap(vmap(loss), in_dims=(0, None))(outputs, batch.query_y))
             if has_labels(batch):
                 accuracies.append((outputs.argmax(-1) == batch.query_y).float().mean(-1))
     finally:
-        model.train(was_training)
+        for module, mode in modes.items():
+            module.training = mode
     if not losses:
         raise ValueError("there are no episodes to evaluate; check the stream's `count`")
     accuracy = torch.cat(accuracies, 1).cpu() if accuracies else None

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,7 +16,7 @@ from innerloop.norm import Norm, check_norms, query_outputs
 class Predictor(Protocol):
     """From a model and episodes to query outputs, (t, q, w), or (n + 1, t, q, w) with `every_step`."""
 
-    def __call__(  # noqa: D102
+    def __call__(
         self,
         model: nn.Module,
         episodes: Episodes,
@@ -101,7 +100,7 @@ def features(model: nn.Module, head: str = "head") -> Callable[[Tensor], Tensor]
     modules = dict(model.named_modules())
     if not head or head not in modules:
         raise ValueError(f"the model has no module {head!r} to leave out. It has: {', '.join(filter(None, modules))}.")
-    if type(model).forward is nn.Sequential.forward and list(model._modules)[-1] == head:
+    if type(model).forward is nn.Sequential.forward and next(reversed(dict(model.named_children()))) == head:
         return model[:-1]  # pyright: ignore
 
     def until_head(x: Tensor) -> Tensor:

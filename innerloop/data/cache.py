@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -50,13 +49,12 @@ def save_bank(bank: ImageBank, path: Path) -> None:
     """Write a whole bank (one whose classes lie one after the other) to `path`, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {key: getattr(bank, key) for key in ("sizes", "classes", "groups", "name", "turns")}
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file({"images": bank.images.cpu().contiguous()}, partial, {"innerloop.bank": json.dumps(about)})
         os.replace(partial, path)
     except BaseException:
-        Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 

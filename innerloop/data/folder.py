@@ -76,7 +76,7 @@ def folder_splits(
     root, how = Path(path).expanduser(), _How(size, grey, skip_bad, least)
     name = root.resolve().name
     sides = {part: root / part for part in Splits._fields}
-    if split_file is None and all(side.is_dir() for side in sides.values()) and any(map(_folders, sides.values())):
+    if split_file is None and all(side.is_dir() for side in sides.values()) and any(map(class_folders, sides.values())):
         bank = _bank(name, sides, how)
         grouped = list(zip(bank.classes, bank.groups, strict=True))
         return _chosen(bank, {part: [label for label, group in grouped if group == part] for part in sides})
@@ -91,22 +91,24 @@ def folder_splits(
 def _bank(name: str, sides: dict[str, Path], how: _How) -> ImageBank:
     """One bank of the classes below these folders; a folder's key is the group of its classes, if not empty."""
     for side in sides.values():
-        _check(side)
-    labels = [folder.name for side in sides.values() for folder in _folders(side)]  # an empty class has no file
+        check_folder(side)
+    labels = [folder.name for side in sides.values() for folder in class_folders(side)]  # an empty class has no file
     key = f"folder-{name}-{signature(list(sides.values()), 2, labels, tuple(sides), how)}"
     return cached(key, lambda: _build(name, _stocks(sides), how))
 
 
-def _folders(side: Path) -> list[Path]:
+def class_folders(side: Path) -> list[Path]:
+    """The sub-folders of a folder, each a class, by name."""
     return sorted((path for path in side.iterdir() if path.is_dir() and not hidden(path.name)), key=lambda p: p.name)
 
 
-def _check(side: Path) -> None:
+def check_folder(side: Path) -> None:
+    """Say what is wrong with a folder that ought to hold one sub-folder a class."""
     if not side.exists():
         raise FileNotFoundError(f"there is no folder {side}; {_EXPECTED}")
     if not side.is_dir():
         raise ValueError(f"{side} is a file; {_EXPECTED}. If it is an archive, unpack it first.")
-    if not _folders(side):
+    if not class_folders(side):
         inside = "its images lie directly in it" if next(walk(side, 1), None) else "it has no sub-folders"
         raise ValueError(f"{side} has no classes: {inside}; {_EXPECTED}, named after the class")
 
@@ -115,7 +117,7 @@ def _stocks(sides: dict[str, Path]) -> list[Stock]:
     stocks = [
         Stock(folder.name, side or folder.name, {f.name: (folder / f.name).read_bytes for f in walk(folder, 1)})
         for side, path in sides.items()
-        for folder in _folders(path)
+        for folder in class_folders(path)
     ]
     twice = _repeated([stock.name for stock in stocks])
     if twice:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -118,11 +118,15 @@ def pixels(data: bytes, size: int, *, channels: int = 3, crop: bool = True) -> n
     Raises:
         Exception: of almost any type, from Pillow's decoders on damaged bytes.
     """
-    mode = "L" if channels == 1 else "RGB"
     with Image.open(io.BytesIO(data)) as image:
         if crop:
             image.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at 1/2 to 1/8, never below twice `size`
-        flat = _flat(image, mode)
+        return square(image, size, channels=channels, crop=crop)
+
+
+def square(image: Image.Image, size: int, *, channels: int, crop: bool) -> np.ndarray:
+    """An image of any mode and size as `pixels` gives it."""
+    flat = _flat(image, "L" if channels == 1 else "RGB")
     if crop:
         flat = ImageOps.fit(flat, (size, size), Image.Resampling.LANCZOS)
     else:
@@ -164,7 +168,7 @@ def decode(
 
 
 def stack(
-    name: str, stocks: Sequence[Stock], decoder: Callable[[bytes], np.ndarray], shape: Sequence[int], **about
+    name: str, stocks: Sequence[Stock], decoder: Callable[[bytes], np.ndarray], shape: Sequence[int], **about: Any
 ) -> ImageBank:
     """The bank of these classes, every image decoded.
 

@@ -20,7 +20,7 @@ IMAGES = 600  # a class
 
 _FILE = re.compile(r"(?:.*/)?(train|val|test)/([^/]+)/([^/]+)")
 _LAYOUTS = (
-    "It holds train/, val/ and test/ with one folder a class, or train*.zip, val*.zip and test*.zip with the same "
+    "Expected train/, val/ and test/ with one folder a class, or train*.zip, val*.zip and test*.zip with the same "
     "inside, or images/ with train.csv, val.csv and test.csv (columns filename and label)"
 )
 

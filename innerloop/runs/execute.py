@@ -98,7 +98,6 @@ def _train(run: Run, data: Splits, how: How) -> None:
                 score = evaluate(spec.test_rule(), model, validation, at_once=how.at_once)
                 run.validated(score, metrics)
                 display.validated(run.iteration, score.mean)
-                model.train()
             if validates or stop.asked or time.monotonic() - saved > how.checkpoint_seconds:
                 run.save(metrics)
                 saved = time.monotonic()
@@ -179,5 +178,3 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
-
-

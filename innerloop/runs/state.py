@@ -68,9 +68,7 @@ class Run:
         bad = self.iteration - len(self.block) + 1 + int((~finite).nonzero()[0])
         last = self.out / "last.safetensors"
         good = f"The last good checkpoint is {last}" if last.exists() else "There is no checkpoint yet"
-        raise Diverged(
-            f"the loss of iteration {bad} is not finite. {good}; start a new run with a lower --lr, --meta-lr or --clip."
-        )
+        raise Diverged(f"the loss of iteration {bad} is not finite. {good}; try a lower --lr, --meta-lr or --clip.")
 
     def save(self, metrics: BinaryIO) -> None:
         """Write all that a resumed run needs."""

@@ -99,7 +99,7 @@ def test_without_a_source_it_says_what_to_do(tiny, monkeypatch):
 
 
 def test_a_folder_with_something_else_is_described(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
         mini_imagenet(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="which holds nothing"):
         mini_imagenet(tmp_path)

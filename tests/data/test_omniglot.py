@@ -70,7 +70,8 @@ def test_ink_is_255_on_0(tiny):
     bank = omniglot(tiny).train
     assert bank.images.shape == (48, 28, 28, 1)
     first, last = bank.of_class(0)[0, :, :, 0], bank.of_class(0)[2, :, :, 0]
-    assert (first[0, 0], first[20, 20], first[5, 0], last[5, 0]) == (255, 0, 0, 255)
+    assert min(first[0, 0], last[5, 0]) > 240  # LANCZOS rings a little beside edges
+    assert max(first[20, 20], first[5, 0]) < 15
     assert omniglot(tiny, size=14).test.shape == (1, 14, 14)
 
 
@@ -93,7 +94,7 @@ def test_a_part_that_is_missing_or_incomplete_is_named(tiny):
         omniglot(tiny)
     for path in (tiny / "images_evaluation" / "Z" / "character02").iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match="have {'background': 12, 'evaluation': 3}"):
+    with pytest.raises(ValueError, match=r"have {'background': 12, 'evaluation': 3}"):
         omniglot(tiny)
 
 
@@ -113,7 +114,7 @@ def server(tiny, tmp_path, monkeypatch):
     """The official place, on this machine, with the tiny archives."""
     site = zipped(tiny, tmp_path / "site")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=site)) as http:
-        threading.Thread(target=http.serve_forever, daemon=True).start()
+        threading.Thread(target=partial(http.serve_forever, poll_interval=0.02), daemon=True).start()
         monkeypatch.setenv("NO_PROXY", "*")
         monkeypatch.setattr(module, "URL", f"http://127.0.0.1:{http.server_port}")
         md5 = {part: hashlib.md5((site / f"{part}.zip").read_bytes()).hexdigest() for part in ALPHABETS}
@@ -122,7 +123,8 @@ def server(tiny, tmp_path, monkeypatch):
         http.shutdown()
 
 
-def test_the_archives_are_downloaded_once(server, tiny, monkeypatch):
+@pytest.mark.usefixtures("server")
+def test_the_archives_are_downloaded_once(tiny, monkeypatch):
     splits = load("omniglot")
     assert all(same(*pair) for pair in zip(splits, omniglot(tiny), strict=True))
     assert {path.name for path in (cache_folder() / "omniglot").iterdir()} == {f"{part}.zip" for part in ALPHABETS}

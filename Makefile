@@ -1,0 +1,34 @@
+# `make demo` and `make test` set up all they need in .venv: Python 3.11 and make are enough.
+PYTHON ?= python3.11
+VENV := .venv
+PY := $(VENV)/bin/python
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test lint docs bench clean
+
+demo: $(VENV)/installed
+	$(VENV)/bin/innerloop demo
+
+test: $(VENV)/installed lint
+	$(PY) -m pytest
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+
+docs: $(VENV)/installed
+	$(PY) -m pip install -q -c constraints.txt -e '.[docs]'
+	$(VENV)/bin/mkdocs build --strict
+
+bench: $(VENV)/installed
+	$(PY) -m pip install -q -c constraints.txt -e '.[bench]'
+	$(PY) -m benchmarks.compare
+
+clean:
+	rm -rf $(VENV) demo site dist .pytest_cache .ruff_cache
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(PY) || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(PY) -m pip install -q -c constraints.txt -e '.[dev,track]'
+	touch $@

@@ -1,0 +1,261 @@
+"""The door for users: learn your own classes from a few labelled images each, with a network that was meta-trained."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from innerloop.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from innerloop.data import NAMES
+from innerloop.data.folder import check_folder, class_folders
+from innerloop.data.images import walk
+from innerloop.data.pictures import is_light, listed, picture
+from innerloop.inner import Episodes, adapt
+from innerloop.norm import Norm, check_norms, query_outputs
+from innerloop.rules import NIL
+from innerloop.runs.execute import pick_device
+from innerloop.runs.learner import Learner, load_learner
+from innerloop.runs.spec import from_dict
+
+Method = Literal["auto", "head", "nil"]
+
+_INK = ("omniglot", "glyphs")  # trained on white ink on black
+_CHUNK = 64  # query images that run at once
+
+
+class _Learnt(NamedTuple):
+    network: nn.Sequential  # adapted, where the method is "head"
+    images: Tensor  # (s, h, w, c) uint8, as the network was trained on them
+    labels: Tensor  # (s,) indices into the classes
+    counts: Tensor  # (w,) support images of each class
+
+
+class FewShotClassifier:
+    """Learns classes from a few images each: `load` a checkpoint, `fit` labelled images, `predict` others.
+
+    It has the manners of scikit-learn. Images are a sequence, or an array or tensor whose first axis counts them, of
+    paths, PIL images, uint8 arrays (h, w[, c]) and float tensors (c, h, w) in [0, 1], in any size. They are read as
+    the training data was: 8 bits a channel, grey or RGB, the network's size; the middle square of a photo where the
+    network was trained on a folder, all of it, squeezed to a square, where on a named data set. Labels are of any
+    hashable kind, and classes may have unequal numbers of images: each class counts the same.
+
+    A network trained on Omniglot or glyphs has seen white ink on black only. So for such a network an image whose
+    border is light, as dark ink on paper is, is inverted; `invert` decides it for all images instead.
+
+    Args:
+        learner: a trained network, see `load`.
+        method: "head" runs the inner loop that the network was trained with, with its number of steps at test.
+            It takes at most as many classes as the head has outputs; for fewer, the first outputs alone are used.
+            "nil" compares features with the labelled images (`NIL`), for any number of classes; its probabilities
+            rank classes and are far from 0 and 1. "auto" is "head" where that is possible. `method_` says which.
+        norm: whose statistics normalise an image (`innerloop.norm`). With "support", those of the labelled images,
+            or "single", a prediction does not depend on the other images; with "transductive" it does: all images of
+            one call are one batch, so classes should be mixed in it as in a test episode.
+        invert: whether to invert every image; None inverts ink on light paper, as said above.
+        device: cpu, cuda, or auto for the best there is.
+
+    Attributes:
+        classes_: the labels, sorted where they can be; in the order of the columns of `predict_proba`.
+        method_: "head" or "nil".
+
+    Raises:
+        ValueError: an unknown method or norm, or no such device.
+    """
+
+    classes_: np.ndarray
+    method_: Literal["head", "nil"]
+
+    def __init__(
+        self,
+        learner: Learner,
+        *,
+        method: Method = "auto",
+        norm: Norm = "support",
+        invert: bool | None = None,
+        device: str = "cpu",
+    ) -> None:
+        if method not in get_args(Method):
+            raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
+        check_norms(learner.model, (), norm, vmapped=False, first_order=True)
+        self.learner, self.method, self.invert = learner, method, invert
+        self.norm: Norm = norm
+        self.device = pick_device(device)
+        self._learnt: _Learnt | None = None
+
+    @classmethod
+    def load(cls, path: Path | str, **settings: Any) -> Self:
+        """From best.safetensors of a run, the run's folder, or what `save` wrote, which need not be fitted again.
+
+        Args:
+            settings: as the class takes them; what is not given is as it was saved, or else the default.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is cut off, or something else.
+        """
+        path = Path(path).expanduser()
+        tensors, about = ({}, {}) if path.is_dir() else load_checkpoint(path)
+        if "classifier" not in about:
+            return cls(load_learner(path), **settings)
+        saved = about.pop("classifier")
+        images, labels = tensors.pop("support.images"), tensors.pop("support.labels")
+        spec, shape = from_dict(about["spec"]), tuple(about["shape"])
+        model = spec.build(shape)
+        load_weights(model, tensors, path)
+        classifier = cls(Learner(model.eval(), spec, shape, about), **{**saved["settings"], **settings})
+        classifier._learn(images, labels, saved["classes"])
+        return classifier
+
+    def save(self, path: Path | str) -> None:
+        """Write the network and the labelled images, as it sees them, to one safetensors file.
+
+        Raises:
+            ValueError: it is not fitted, or a label is neither text nor a number, which JSON needs.
+            OSError: the file cannot be written.
+        """
+        learnt = self._fitted()
+        classes = self.classes_.tolist()
+        if odd := [label for label in classes if not isinstance(label, str | int | float | None)]:
+            raise ValueError(f"only labels that are text or numbers can be saved, got {odd[0]!r}")
+        tensors = self.learner.model.state_dict()
+        tensors |= {"support.images": learnt.images, "support.labels": learnt.labels}
+        settings = {"method": self.method, "norm": self.norm, "invert": self.invert}
+        about = {**self.learner.about, "classifier": {"settings": settings, "classes": classes}}
+        save_checkpoint(Path(path).expanduser(), tensors, about)
+
+    def fit(self, images: Iterable[Any], labels: Iterable[Hashable]) -> Self:
+        """Learn from labelled images, one or more for each of two or more classes.
+
+        Raises:
+            FileNotFoundError: there is no such image.
+            ValueError: an image cannot be read, there are none, labels do not fit, or too many classes for the head.
+        """
+        pictures, names = _pairs(images, labels)
+        classes = _sorted(names)
+        if len(classes) < 2:
+            raise ValueError(f"all {len(names)} images are of the class {classes[0]!r}; give two classes or more")
+        at = {label: index for index, label in enumerate(classes)}
+        self._learn(self._read(pictures), torch.tensor([at[name] for name in names]), classes)
+        return self
+
+    def predict(self, images: Iterable[Any]) -> np.ndarray:
+        """The label of each image, (n,); errors as in `predict_proba`."""
+        best = self.predict_proba(images).argmax(1)
+        return self.classes_[best]
+
+    @torch.no_grad()
+    def predict_proba(self, images: Iterable[Any]) -> np.ndarray:
+        """The probability of each class for each image, (n, w), with rows that sum to 1.
+
+        Raises:
+            FileNotFoundError: there is no such image.
+            ValueError: it is not fitted, an image cannot be read, or there are none.
+        """
+        learnt = self._fitted()
+        query = self._read(listed(images))
+        chunk = len(query) if self.norm == "transductive" else max(_CHUNK, len(learnt.images))
+        outputs = [self._outputs(learnt, _floats(part, self.device)) for part in query.split(chunk)]
+        return torch.cat(outputs).cpu().double().softmax(1).numpy()
+
+    def score(self, images: Iterable[Any], labels: Iterable[Hashable]) -> float:
+        """The share of images whose label is predicted; errors as in `predict_proba`."""
+        pictures, names = _pairs(images, labels)
+        return float(np.mean([a == b for a, b in zip(self.predict(pictures).tolist(), names, strict=True)]))
+
+    def _learn(self, images: Tensor, labels: Tensor, classes: list[Hashable]) -> None:
+        spec, ways = self.learner.spec, len(classes)
+        if self.method == "head" and ways > spec.way:
+            raise ValueError(f'{ways} classes, but the head has {spec.way} outputs: give fewer, or use method "nil"')
+        method = "head" if self.method != "nil" and ways <= spec.way else "nil"
+        network = _first_outputs(self.learner, min(ways, spec.way)).to(self.device)
+        labels = labels.to(self.device)
+        counts = labels.bincount(minlength=ways).float()
+        if method == "head":
+            loss = partial(F.cross_entropy, weight=1 / counts)  # tasks in training have equal numbers of images
+            state = adapt(network, _floats(images, self.device), labels, spec.test_rule(), loss=loss)
+            network.load_state_dict(state)
+        self.classes_, self.method_ = _array(classes), method
+        self._learnt = _Learnt(network, images, labels, counts)
+
+    def _outputs(self, learnt: _Learnt, query: Tensor) -> Tensor:
+        """Logits or log-probabilities, (q, w)."""
+        support = _floats(learnt.images, self.device)
+        if self.method_ == "head":
+            return query_outputs(learnt.network, support, query, self.norm)
+        one = Episodes(*(part.unsqueeze(0) for part in (support, learnt.labels, query, query.new_zeros(len(query)))))
+        summed = NIL(way=len(learnt.counts))(learnt.network, one, norm=self.norm, at_once=1)[0]
+        return summed - learnt.counts.log()  # a class's mean weight instead of its sum
+
+    def _fitted(self) -> _Learnt:
+        if self._learnt is None:
+            raise ValueError("the classifier has not learnt your classes yet; call fit(images, labels) first")
+        return self._learnt
+
+    def _read(self, pictures: list[Any]) -> Tensor:
+        """Images as the network was trained on them, (n, h, w, c) uint8."""
+        spec, (channels, size, _) = self.learner.spec, self.learner.shape
+        crop = spec.data not in NAMES
+        read = np.stack([picture(given, i, size, channels, crop) for i, given in enumerate(pictures)])
+        invert = np.array([self.invert if self.invert is not None else spec.data in _INK and is_light(x) for x in read])
+        return torch.from_numpy(np.where(invert.reshape(-1, 1, 1, 1), 255 - read, read))
+
+
+def read_folder(path: Path | str) -> tuple[list[Path], list[str]]:
+    """The images of a folder with one sub-folder a class, and their labels, which are the sub-folders' names.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: it has no sub-folders, or one of them has no images.
+    """
+    root = Path(path).expanduser()
+    check_folder(root)
+    found = {folder.name: [folder / file.name for file in walk(folder, 1)] for folder in class_folders(root)}
+    if empty := [name for name, files in found.items() if not files]:
+        raise ValueError(f"{root} has classes without images: {', '.join(empty)}; add images or remove the folders")
+    return [file for files in found.values() for file in files], [name for name in found for _ in found[name]]
+
+
+def _first_outputs(learner: Learner, ways: int) -> nn.Sequential:
+    """A copy of the network with the first `ways` outputs of its head, so that the softmax is over these alone."""
+    network = learner.spec.build(learner.shape, way=ways)
+    state = learner.model.state_dict()
+    network.load_state_dict({name: x[:ways] if name.startswith("head.") else x for name, x in state.items()})
+    return network.eval()
+
+
+def _floats(images: Tensor, device: torch.device) -> Tensor:
+    return images.to(device).permute(0, 3, 1, 2).float() / 255
+
+
+def _pairs(images: Iterable[Any], labels: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    """Images and labels; these as Python's own values, so that numpy's and torch's numbers compare and can be saved."""
+    if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
+        raise ValueError(f"expected a sequence of labels, one an image, got {type(labels).__name__}")
+    pictures, names = listed(images), [label.item() if hasattr(label, "item") else label for label in labels]
+    if odd := [name for name in names if not isinstance(name, Hashable) or name != name]:
+        raise ValueError(f"a label is text, a number or another hashable value, got {odd[0]!r}")
+    if len(pictures) != len(names):
+        raise ValueError(f"{len(pictures)} images but {len(names)} labels; give one label an image")
+    return pictures, names
+
+
+def _sorted(names: list[Any]) -> list[Any]:
+    try:
+        return sorted(set(names))
+    except TypeError:  # kinds that have no order
+        return list(dict.fromkeys(names))
+
+
+def _array(classes: list[Any]) -> np.ndarray:
+    """Text and numbers as numpy has them, anything else and any mixture as objects, (w,)."""
+    kinds = {type(label) for label in classes}
+    if len(kinds) == 1 and kinds <= {str, int, float, bool}:
+        return np.array(classes)
+    return np.fromiter(classes, object, len(classes))

@@ -1,0 +1,70 @@
+"""Images as users have them: paths, PIL images, arrays and tensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from innerloop.data.images import pixels, square
+
+_EXPECTED = "expected a path, a PIL image, uint8 (h, w[, c]) or float (c, h, w) in [0, 1]"
+
+
+def is_light(pixels: np.ndarray) -> bool:
+    """Whether more than half of the border is light, (h, w, c) uint8."""
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return bool(np.median(border) > 127)
+
+
+def picture(given: Any, index: int, size: int, channels: int, crop: bool) -> np.ndarray:
+    """One image of any kind as (size, size, channels) uint8.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read; the message names it, or its index.
+    """
+    is_path = isinstance(given, str | os.PathLike)
+    try:
+        if is_path:
+            return pixels(Path(given).expanduser().read_bytes(), size, channels=channels, crop=crop)
+        image = given if isinstance(given, Image.Image) else _image(given, channels)
+        return square(image, size, channels=channels, crop=crop)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no image {given}") from error
+    except Exception as error:  # no narrower type covers what decoders raise on damaged bytes
+        known = "not an image" if isinstance(error, UnidentifiedImageError) else getattr(error, "strerror", None)
+        name = given if is_path else f"image {index}"
+        raise ValueError(f"{name} cannot be read: {known or str(error) or type(error).__name__}") from error
+
+
+def _image(values: Any, channels: int) -> Image.Image:
+    """An array or tensor as 8-bit grey or RGB."""
+    values = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    got = f"{values.dtype} {values.shape}"
+    if values.dtype.kind == "f" and values.ndim == 3:
+        if not (values.min() >= 0 and values.max() <= 1):
+            raise ValueError(f"{_EXPECTED}; got floats from {values.min()} to {values.max()}")
+        values = (values * 255).round().astype(np.uint8).transpose(1, 2, 0)
+    elif values.dtype == np.uint8 and values.ndim == 2:
+        values = values[..., None]
+    if values.dtype != np.uint8 or values.ndim != 3 or min(values.shape[:2]) < 4:
+        raise ValueError(f"{_EXPECTED}; got {got}. Give a single image as [image].")
+    if values.shape[2] != channels:
+        raise ValueError(f"the network takes {channels} channels, got {got}; files and PIL images are converted")
+    return Image.fromarray(values[..., 0] if channels == 1 else values)
+
+
+def listed(images: Iterable[Any]) -> list[Any]:
+    """A sequence of images, or an array whose first axis counts them, as a list."""
+    if isinstance(images, str | bytes | os.PathLike | Image.Image) or not isinstance(images, Iterable):
+        raise ValueError(f"expected a sequence of images, got {type(images).__name__}; give a single one as [image]")
+    pictures = list(images)
+    if not pictures:
+        raise ValueError("there are no images; give one or more")
+    return pictures

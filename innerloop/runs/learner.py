@@ -1,0 +1,37 @@
+"""A trained network, read back from a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from innerloop.checkpoint import load_checkpoint, load_weights
+from innerloop.runs.spec import Spec, from_dict
+
+
+class Learner(NamedTuple):
+    """A network with the settings it was trained by."""
+
+    model: nn.Sequential
+    spec: Spec
+    shape: tuple[int, int, int]  # (c, h, w) of the images it takes
+    about: dict[str, Any]  # iteration, val_accuracy, norm
+
+
+def load_learner(path: Path) -> Learner:
+    """Read best.safetensors of a run, or the run's folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is cut off, of another network, or the wrong file.
+    """
+    path = path / "best.safetensors" if path.is_dir() else path
+    tensors, about = load_checkpoint(path)
+    if "spec" not in about or "shape" not in about:
+        raise ValueError(f"{path} holds the state of a run, not a trained network; use best.safetensors beside it")
+    spec, shape = from_dict(about["spec"]), tuple(about["shape"])
+    model = spec.build(shape)
+    load_weights(model, tensors, path)
+    return Learner(model.eval(), spec, shape, about)

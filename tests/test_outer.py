@@ -1,0 +1,232 @@
+"""The outer loop: one step against the oracle, and scores that depend on the episodes alone."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from cases import CASES, DEVICE, RULES, close, expected
+from torch import nn
+
+from innerloop.episodes import ImageBank
+from innerloop.inner import Episodes, InnerLoop
+from innerloop.models import omniglot_net
+from innerloop.outer import evaluate, meta_gradient, meta_train
+from innerloop.rules import NIL, anil, maml
+
+CASE = CASES["two blocks"]
+
+
+def adam(model: nn.Module) -> torch.optim.Adam:
+    return torch.optim.Adam(model.parameters(), lr=0.01)
+
+
+@pytest.mark.parametrize("rule_name", ["maml", "fomaml", "anil"])
+def test_one_adam_step_is_the_oracles(rule_name):
+    outputs, loss, grads = expected("two blocks", rule_name)
+    model, episodes = CASE.build(), CASE.episodes()
+    want = {name: parameter.detach().cpu().clone().requires_grad_() for name, parameter in model.named_parameters()}
+    for name, parameter in want.items():
+        parameter.grad = grads[name]
+    torch.optim.Adam(want.values(), lr=0.01).step()
+
+    steps = list(meta_train(model, [episodes], RULES[rule_name].make(CASE), adam(model)))
+    for name, parameter in model.named_parameters():
+        close(parameter, want[name], 1e-8)  # Adam divides by the gradient's size
+    assert [step.index for step in steps] == [0]
+    close(steps[0].loss, loss)
+    right = outputs[-1].argmax(-1) == episodes.query_y.cpu()
+    assert steps[0].accuracy.item() == pytest.approx(right.float().mean().item())
+    assert not steps[0].loss.requires_grad
+
+
+def test_the_clip_is_elementwise():
+    _, _, grads = expected("two blocks", "maml")
+    clip = 0.01
+    sizes = torch.cat([grad.abs().flatten() for grad in grads.values()])
+    assert (sizes < clip).any()
+    assert (sizes > clip).any()
+    model = CASE.build()
+    before = deepcopy(dict(model.named_parameters()))
+    sgd = torch.optim.SGD(model.parameters(), lr=1.0)
+    next(meta_train(model, [CASE.episodes()], RULES["maml"].make(CASE), sgd, clip=clip))
+    for name, parameter in model.named_parameters():
+        close(parameter, before[name].cpu() - grads[name].clamp(-clip, clip))
+
+
+@pytest.mark.parametrize("norm", ["transductive", "support"])
+def test_at_once_does_not_change_training(norm):
+    trained, losses = [], []
+    for at_once in (None, 1, 2, 4):
+        model = CASE.build()
+        batches = [CASE.episodes(tasks=5, seed=seed) for seed in range(3)]
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        steps = list(meta_train(model, batches, maml(2, 0.3), sgd, norm=norm, at_once=at_once))
+        assert [step.index for step in steps] == [0, 1, 2]
+        trained.append(nn.utils.parameters_to_vector(model.parameters()))
+        losses.append(torch.stack([step.loss for step in steps]))
+    for parameters, loss in zip(trained[1:], losses[1:], strict=True):
+        close(parameters, trained[0], 1e-12)
+        close(loss, losses[0], 1e-12)
+
+
+def test_training_learns_and_the_caller_owns_the_loop():
+    model, batch = CASE.build(), CASE.episodes(shot=5)
+    batch = batch._replace(query_x=batch.support_x, query_y=batch.support_y)
+    drawn = []
+
+    def forever():
+        while True:
+            drawn.append(1)
+            yield batch
+
+    steps = meta_train(model, forever(), anil(1, 0.1), adam(model))
+    losses = [next(steps).loss.item() for _ in range(15)]
+    assert losses[-1] < 0.8 * losses[0]
+    assert len(drawn) == 15, "a batch is drawn only when its step is due"
+
+
+def test_meta_gradients_add_up():
+    model, episodes = CASE.build(), CASE.episodes()
+    meta_gradient(model, episodes, anil(1))
+    once = [parameter.grad.clone() for parameter in model.parameters()]
+    meta_gradient(model, episodes, anil(1))
+    for parameter, grad in zip(model.parameters(), once, strict=True):
+        close(parameter.grad, 2 * grad)
+
+
+def test_regression_has_losses_and_no_accuracies():
+    case = CASES["mlp regression"]
+    model, episodes = case.build(), case.episodes()
+    outputs, loss, _ = expected("mlp regression", "maml")
+    step = next(meta_train(model, [episodes], maml(2, 0.3), adam(model), loss=F.mse_loss))
+    close(step.loss, loss)
+    assert step.accuracy is None
+    score = evaluate(maml(2, 0.3), case.build(), [episodes], loss=F.mse_loss)
+    assert score.accuracy is None
+    close(score.values, (outputs - episodes.query_y.cpu()).square().mean((2, 3)))
+    assert str(score).startswith(f"loss {score.mean:.4f}")
+    assert score.norm == "none over the batch"
+
+
+@pytest.mark.parametrize("rule", [anil(3, 0.3), NIL(4)], ids=["anil", "nil"])
+@pytest.mark.parametrize("norm", ["transductive", "support", "single"])
+def test_a_score_does_not_depend_on_the_batches(rule, norm):
+    whole = CASE.episodes(tasks=12)
+    scores = []
+    for size, at_once in ((12, None), (12, 5), (5, 2), (1, None)):
+        batches = (Episodes(*parts) for parts in zip(*(part.split(size) for part in whole), strict=True))
+        scores.append(evaluate(rule, CASE.build(), batches, norm=norm, at_once=at_once))
+    for score in scores:
+        assert score.values.shape == (4 if isinstance(rule, InnerLoop) else 1, 12)
+        assert torch.equal(score.accuracy, scores[0].accuracy)
+        close(score.loss, scores[0].loss, 1e-12)
+        assert str(score) == str(scores[0])
+        assert score.norm == norm
+
+
+def test_evaluate_measures_every_step():
+    outputs, *_ = expected("two blocks", "maml")
+    model, episodes = CASE.build(), CASE.episodes()
+    score = evaluate(maml(2, 0.3), model, [episodes])
+    labels = episodes.query_y.cpu()
+    close(score.accuracy, (outputs.argmax(-1) == labels).float().mean(-1))
+    losses = [[F.cross_entropy(task, y) for task, y in zip(step, labels, strict=True)] for step in outputs]
+    close(score.loss, torch.tensor(losses, dtype=torch.float64))
+    longer = evaluate(replace(maml(2, 0.3), steps=6), model, [episodes])
+    assert longer.values.shape == (7, 3)
+    close(longer.loss[:3], score.loss)
+    assert not any(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_the_mean_and_its_interval():
+    """Four episodes of 5 queries: 5, 3, 4 and 4 right of 5 after the last step, 1 right before it."""
+    outputs = torch.zeros(2, 4, 5, 2)
+    outputs[0, :, 1:, 1] = 1
+    for task, wrong in enumerate((0, 2, 1, 1)):
+        outputs[1, task, :wrong, 1] = 1
+    y = torch.zeros(4, 5, dtype=torch.long)
+
+    def stub(model, episodes, *, loss, norm, at_once, every_step):  # noqa: ARG001
+        return outputs
+
+    score = evaluate(stub, nn.Linear(1, 1), [Episodes(y, y, y, y)])
+    accuracies = [1.0, 0.6, 0.8, 0.8]
+    deviation = (sum((a - 0.8) ** 2 for a in accuracies) / 3) ** 0.5
+    assert score.mean == pytest.approx(0.8)
+    assert score.interval == pytest.approx(1.96 * deviation / 2, rel=1e-5)
+    assert score.per_step[0] == pytest.approx((0.2, 0.0), abs=1e-6)
+    assert str(score) == "0.8000 ± 0.1600 (4 episodes, norm: none over the batch)"
+
+
+def test_evaluate_leaves_the_modes_as_they_were():
+    model, episodes = CASE.build(), CASE.episodes()
+    for training in (True, False):
+        model.train(training)
+        evaluate(anil(1), model, [episodes])
+        assert model.training == training
+    model.train()
+    with pytest.raises(ValueError, match="matches no parameter"):
+        evaluate(anil(1, head="fc"), model, [episodes])
+    assert model.training
+    model.block1.eval()
+    evaluate(anil(1), model, [episodes])
+    assert not model.block1.training, "a block that its user froze"
+    with pytest.raises(ValueError, match="no episodes to evaluate"):
+        evaluate(anil(1), model, [])
+
+
+def test_the_advice_to_freeze_running_statistics_holds_in_training():
+    """`check_norms` says: call model.eval(). Then training must go on with the statistics it has."""
+    layers = OrderedDict(conv=nn.Conv2d(2, 4, 3), norm=nn.BatchNorm2d(4), flat=nn.Flatten(), head=nn.Linear(144, 4))
+    model = nn.Sequential(layers).double().to(DEVICE).eval()
+    next(meta_train(model, [CASE.episodes()], anil(1), adam(model)))
+    assert not model.norm.running_mean.any()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("rule", [maml(2, 0.1), anil(2, 0.1)], ids=["maml", "anil"])
+def test_a_training_step_can_be_captured_as_a_cuda_graph(rule):
+    """Sampling, meta-gradient, clip and Adam in one graph, against the same steps run eagerly."""
+    images = torch.randint(0, 256, (60, 16, 16, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    bank = ImageBank.stack(images, [10] * 6, list("abcdef"), turns=True).to("cuda")
+    stream = bank.episodes(3, 1, 2, tasks=4, count=10)
+    eager = omniglot_net(3, width=4, size=16, generator=torch.Generator().manual_seed(0)).double().cuda()
+    model = deepcopy(eager)
+
+    def double(batch: Episodes) -> Episodes:
+        return batch._replace(support_x=batch.support_x.double(), query_x=batch.query_x.double())
+
+    optimizer = torch.optim.Adam(eager.parameters(), lr=1e-2)
+    want = [float(step.loss) for step in meta_train(eager, map(double, stream), rule, optimizer, clip=0.1)]
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, capturable=True)
+    index = torch.zeros((), dtype=torch.int64, device="cuda")
+
+    def step() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss, _ = meta_gradient(model, double(stream.at(index)), rule)
+        nn.utils.clip_grad_value_(model.parameters(), 0.1)
+        optimizer.step()
+        index.add_(1)
+        return loss
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        got = [float(step()) for _ in range(3)]
+    torch.cuda.current_stream().wait_stream(side)
+    optimizer.zero_grad()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = step()
+    for _ in range(7):
+        graph.replay()
+        got.append(float(loss))
+    assert got == pytest.approx(want, rel=1e-6)
+    for parameter, other in zip(model.parameters(), eager.parameters(), strict=True):
+        close(parameter, other, 1e-6)
