@@ -2,7 +2,6 @@
 PYTHON ?= python3.11
 VENV := .venv
 PY := $(VENV)/bin/python
-export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test lint docs bench clean
 

@@ -39,26 +39,25 @@ class Record:
     numbers: tuple[float, ...]
 
 
-def start(name: str, case: str, algorithm: str, what: str, threads: int) -> subprocess.Popen[str]:
+def start(name: str, case: str, algorithm: str, what: str, threads: int) -> subprocess.Popen[bytes]:
     """A worker that waits for its turn."""
     env = {key: value for key, value in os.environ.items() if not ALLOCATOR.match(key)}
     return subprocess.Popen(
         [sys.executable, "-m", "benchmarks.worker", name, case, algorithm, what, str(threads)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        bufsize=0,
         cwd=Path(__file__).parents[1],
         env=env | {"OMP_NUM_THREADS": str(threads)},
     )
 
 
-def turn(worker: subprocess.Popen[str], name: str) -> float:
+def turn(worker: subprocess.Popen[bytes], name: str) -> float:
     """Let one worker run once while all others wait."""
     assert worker.stdin
     assert worker.stdout
     try:
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
+        worker.stdin.write(b"go\n")
         return float(worker.stdout.readline())
     except (BrokenPipeError, ValueError):
         raise SystemExit(f"{name} did not run: see its message above, or leave it out with --contenders") from None

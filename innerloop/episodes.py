@@ -104,6 +104,8 @@ class ImageBank:
         """
         if not fractions or min(fractions) <= 0 or sum(fractions) >= 1:
             raise ValueError(f"expected fractions above 0 with a sum below 1, got {fractions}; try split(0.7)")
+        if by not in ("class", "group"):
+            raise ValueError(f'by must be "class" or "group", got {by!r}')
         units = list(self.classes) if by == "class" else sorted(set(self.groups))
         order = torch.randperm(len(units), generator=torch.Generator().manual_seed(seed)).tolist()
         edges = [0, *(round(sum(fractions[: i + 1]) * len(units)) for i in range(len(fractions))), len(units)]
@@ -202,13 +204,13 @@ def sample(bank: ImageBank, way: int, shot: int, query: int, numbers: Tensor, se
     if bank.turns:
         quarter = (_hash(within) & 3).unsqueeze(-1).expand(drawn.shape).flatten()
         pixels = _turn(pixels, quarter)
-    x = pixels.unflatten(0, (tasks, way, shot + query)).permute(0, 1, 2, 5, 3, 4)
+    x = pixels.unflatten(0, (tasks, way, shot + query))
     labels = torch.arange(way, device=device)
 
     def part(items: Tensor) -> tuple[Tensor, Tensor]:
         count = items.shape[2]
         y = labels.repeat_interleave(count).expand(tasks, way * count)
-        return items.flatten(1, 2).float() / 255, y
+        return (items.flatten(1, 2).contiguous().float() * (1 / 255)).permute(0, 1, 4, 2, 3), y
 
     return Episodes(*part(x[:, :, :shot]), *part(x[:, :, shot:]))
 

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -84,10 +85,10 @@ def cut(model: nn.Module, adapting: list[str]) -> tuple[nn.Module, nn.Module]:
     shared = len(list(model.parameters())) < len(list(model.named_parameters(remove_duplicate=False)))
     if type(model).forward is not nn.Sequential.forward or not adapting or shared:
         return nn.Sequential(), model
-    children = list(model.named_children())
-    names = [name for name, _ in children]
+    parts = children(model)
+    names = [name for name, _ in parts]
     first = min(names.index(name.split(".")[0]) for name in adapting)
-    return nn.Sequential(OrderedDict(children[:first])), nn.Sequential(OrderedDict(children[first:]))
+    return nn.Sequential(OrderedDict(parts[:first])), nn.Sequential(OrderedDict(parts[first:]))
 
 
 def descend(objective: Callable[[Params], Tensor], params: Params, inner: InnerLoop) -> Iterator[Params]:
@@ -130,20 +131,29 @@ def predict(
     """
     adapting = chosen(model, inner.adapt)
     at_once = tasks_at_once(episodes, at_once)
-    check_norms(model, adapting, norm, vmapped=at_once > 1, first_order=inner.first_order)
-    front, back = cut(model, adapting)
-    state = dict(model.state_dict(keep_vars=True))
+    check_norms(
+        model, adapting, norm, vmapped=at_once > 1, first_order=inner.first_order or not torch.is_grad_enabled()
+    )
+    largest = _largest_label(episodes.support_y, loss)
+    front, back = map(as_function, cut(model, adapting))
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     start = {name: state[name] for name in adapting}
 
     def one_task(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
         def run_front(x: Tensor) -> Tensor:
-            return _call(front, state, x)
+            return front(state, x)
 
         def objective(params: Params) -> Tensor:
-            return loss(_call(back, {**state, **params}, support), support_y)
+            logits = back({**state, **params}, support)
+            if largest >= logits.shape[-1]:
+                raise ValueError(
+                    f"label {largest} does not fit the model's {logits.shape[-1]} outputs: labels start at 0, and the "
+                    "head needs an output for each way"
+                )
+            return loss(logits, support_y)
 
         def outputs(params: Params) -> Tensor:
-            return query_outputs(lambda x: _call(back, {**state, **params}, x), support, query, norm)
+            return query_outputs(lambda x: back({**state, **params}, x), support, query, norm)
 
         support = run_front(support_x)
         query = query_outputs(run_front, support_x, query_x, norm)
@@ -160,13 +170,14 @@ def adapt(
     """Learn one task, (s, *x) and (s,), and return the state dict of the adapted model: `load_state_dict` takes it."""
     adapting = chosen(model, inner.adapt)
     check_norms(model, adapting, "transductive", vmapped=False, first_order=True)
-    front, back = cut(model, adapting)
-    state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    front, back = map(as_function, cut(model, adapting))
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with torch.no_grad():
-        support = _call(front, state, support_x)
+        support = front(state, support_x)
         start = {name: state[name] for name in adapting}
-        *_, learnt = descend(lambda params: loss(_call(back, {**state, **params}, support), support_y), start, inner)
-    return {**state, **learnt}
+        *_, learnt = descend(lambda params: loss(back({**state, **params}, support), support_y), start, inner)
+    new = {id(state[name]): value for name, value in learnt.items()}  # a shared parameter changes under all its names
+    return {name: new.get(id(p), p.detach().clone()) for name, p in model.state_dict(keep_vars=True).items()}
 
 
 def tasks_at_once(episodes: Episodes, at_once: int | None) -> int:
@@ -189,5 +200,28 @@ def over_tasks(one_task: Callable[[Tensor, Tensor, Tensor], Tensor], episodes: E
     return vmap(one_task, randomness="different", chunk_size=at_once)(*tasks)
 
 
-def _call(part: nn.Module, params: Params, x: Tensor) -> Tensor:
-    return functional_call(part, {name: params[name] for name in part.state_dict(keep_vars=True)}, (x,))
+def children(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """All children in order; unlike `named_children`, one that stands twice comes twice."""
+    return [(name, part) for name, part in model.named_modules(remove_duplicate=False) if name and "." not in name]
+
+
+def as_function(part: nn.Module) -> Callable[[Params, Tensor], Tensor]:
+    """`part` as a function of its parameters and buffers, each under the first of its names."""
+    first = {id(value): name for name, value in chain(part.named_parameters(), part.named_buffers())}
+    slots: dict[str, str] = {}
+    for prefix, module in part.named_modules():  # each once: functional_call does not put back what it swaps twice
+        own = (module.named_parameters(recurse=False, remove_duplicate=False), module.named_buffers(recurse=False))
+        for name, value in chain(*own):
+            slots[f"{prefix}.{name}" if prefix else name] = first[id(value)]
+
+    def call(params: Params, x: Tensor) -> Tensor:
+        values = {slot: params[name] for slot, name in slots.items()}
+        return functional_call(part, values, (x,), tie_weights=False)
+
+    return call
+
+
+def _largest_label(labels: Tensor, loss: Loss) -> int:
+    """What can be checked without waiting for a GPU."""
+    known = loss is F.cross_entropy and labels.device.type == "cpu" and not labels.is_floating_point()
+    return int(labels.max()) if known else -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.inner import Episodes, InnerLoop, Loss, over_tasks, tasks_at_once
+from innerloop.inner import Episodes, InnerLoop, Loss, children, over_tasks, tasks_at_once
 from innerloop.norm import Norm, check_norms, query_outputs
 
 
@@ -80,6 +81,8 @@ class NIL:
         at_once = tasks_at_once(episodes, at_once)
         check_norms(model, (), norm, vmapped=at_once > 1, first_order=False)
         way = self.way or int(episodes.support_y.max()) + 1
+        if episodes.support_y.device.type == "cpu" and int(episodes.support_y.max()) >= way:
+            raise ValueError(f"label {int(episodes.support_y.max())} does not fit {way} ways: raise `way`")
 
         def one_task(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
             support = F.normalize(network(support_x).flatten(1), dim=1)
@@ -100,8 +103,8 @@ def features(model: nn.Module, head: str = "head") -> Callable[[Tensor], Tensor]
     modules = dict(model.named_modules())
     if not head or head not in modules:
         raise ValueError(f"the model has no module {head!r} to leave out. It has: {', '.join(filter(None, modules))}.")
-    if type(model).forward is nn.Sequential.forward and next(reversed(dict(model.named_children()))) == head:
-        return model[:-1]  # pyright: ignore
+    if type(model).forward is nn.Sequential.forward and children(model)[-1][0] == head:
+        return nn.Sequential(OrderedDict(children(model)[:-1]))
 
     def until_head(x: Tensor) -> Tensor:
         seen: list[Tensor] = []

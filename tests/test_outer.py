@@ -37,7 +37,7 @@ def test_one_adam_step_is_the_oracles(rule_name):
     steps = list(meta_train(model, [episodes], RULES[rule_name].make(CASE), adam(model)))
     for name, parameter in model.named_parameters():
         close(parameter, want[name], 1e-8)  # Adam divides by the gradient's size
-    assert [step.index for step in steps] == [0]
+    assert [step.number for step in steps] == [1]
     close(steps[0].loss, loss)
     right = outputs[-1].argmax(-1) == episodes.query_y.cpu()
     assert steps[0].accuracy.item() == pytest.approx(right.float().mean().item())
@@ -66,7 +66,7 @@ def test_at_once_does_not_change_training(norm):
         batches = [CASE.episodes(tasks=5, seed=seed) for seed in range(3)]
         sgd = torch.optim.SGD(model.parameters(), lr=0.1)
         steps = list(meta_train(model, batches, maml(2, 0.3), sgd, norm=norm, at_once=at_once))
-        assert [step.index for step in steps] == [0, 1, 2]
+        assert [step.number for step in steps] == [1, 2, 3]
         trained.append(nn.utils.parameters_to_vector(model.parameters()))
         losses.append(torch.stack([step.loss for step in steps]))
     for parameters, loss in zip(trained[1:], losses[1:], strict=True):
