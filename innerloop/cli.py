@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
+import re
+import shlex
 import sys
+import warnings
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,35 +19,24 @@ import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import OmitArgPrefixes, Positional, subcommand
+from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
 
 from innerloop.cpu import tune_cpu
 from innerloop.norm import Norm
 from innerloop.runs.execute import How, Interrupted, open_data, pick_device, score_dict, test_stream, train
 from innerloop.runs.learner import load_learner
-from innerloop.runs.presets import PRESETS, preset
+from innerloop.runs.presets import FOLDER, PRESETS, preset
 from innerloop.runs.spec import Spec
-
-_FOLDER = Spec(
-    way=5,
-    shot=5,
-    query=5,
-    tasks=4,
-    lr=0.1,
-    iterations=2_000,
-    val_every=100,
-    test_query=5,
-    norm_scale=False,
-    norm_eps=1e-3,
-)
 
 
 @dataclass(frozen=True)
 class Train:
     """Meta-train on a preset or on your own folder, then test. Started again, it goes on where it stopped."""
 
-    what: Positional[str]
-    """a preset (see below), or a folder with one sub-folder of images a class"""
+    what: Annotated[
+        Positional[str],
+        arg(metavar="WHAT", help=f"a preset ({', '.join(PRESETS)}), or a folder with one sub-folder of images a class"),
+    ]
     spec: OmitArgPrefixes[Spec]
     how: OmitArgPrefixes[How] = field(default_factory=How)
     out: Path | None = None
@@ -50,10 +45,7 @@ class Train:
     def run(self) -> None:
         out = self.out or Path("runs") / f"{self.spec.title}-{self.spec.key}"
         say(f"{self.spec.title}: {self.spec.iterations} iterations in {out}")
-        try:
-            result = train(self.spec, out, self.how)
-        except Interrupted as stopped:
-            raise Interrupted(f"{stopped}. Go on with the same command: {again()}") from None
+        result = train(self.spec, out, self.how)
         for name, score in result["test"].items():
             print(f"{name:8} {percent(score)}  ({score['episodes']} episodes, norm: {score['norm']})")
         say(f"trained network: {out / 'best.safetensors'} (iteration {result['best_at']})")
@@ -106,8 +98,8 @@ class Evaluate:
         bank = getattr(open_data(asked, self.how), self.part).to(device)
         if bank.shape != shape:
             raise ValueError(f"the network takes images of {shape} (c, h, w), {bank.name} has {bank.shape}")
-        query = self.query or spec.test_query or asked.shot
-        stream = test_stream(bank, asked, self.episodes or spec.test_episodes, query)
+        query = (spec.test_query or asked.shot) if self.query is None else self.query
+        stream = test_stream(bank, asked, spec.test_episodes if self.episodes is None else self.episodes, query)
         rule = spec.test_rule() if self.steps is None else replace(spec.test_rule(), steps=self.steps)
         predictor = NIL(way=asked.way) if self.predictor == "nil" else freeze(rule, *self.freeze)
         score = evaluate(predictor, model.to(device), stream, norm=self.norm, at_once=self.how.at_once)
@@ -231,8 +223,9 @@ def main() -> None:
         | Annotated[Classify, subcommand("classify")]
         | Annotated[Data, subcommand("data")]
     )
+    warnings.formatwarning = lambda message, *_, **__: f"innerloop: warning: {message}\n"
     try:
-        command = tyro.cli(Command, prog="innerloop", description=_ABOUT)
+        command = _parsed(Command)
         tune_cpu()
         command.run()
     except BrokenPipeError:  # the reader of our output has seen enough
@@ -243,28 +236,51 @@ def main() -> None:
             raise
         sys.exit(f"innerloop: {explain(error)}")
     except (KeyboardInterrupt, Interrupted) as stopped:
-        say(f"innerloop: {stopped or 'interrupted'}")
+        say(f"innerloop: {str(stopped) or 'interrupted'}. To go on: {again()}")
         sys.exit(130)
 
 
+_UNNAMED = "Error parsing __tyro-dummy-inner__.spec: "  # what tyro calls the settings
 _ABOUT = "Few-shot learning by gradient descent: MAML, ANIL, NIL and everything between."
 
 
 def _train_defaults(arguments: list[str]) -> Any:
     """The settings that `innerloop train WHAT` starts from, so that --help shows them."""
-    what = arguments[1] if arguments[:1] == ["train"] and len(arguments) > 1 else ""
-    if not what or what.startswith("-"):
+    what = arguments[1] if arguments[:1] == ["train"] and len(arguments) > 1 else "--help"
+    if what in ("-h", "--help"):
         return Train(tyro.MISSING, PRESETS["glyphs-5way-1shot"])
-    if what in PRESETS or not Path(what).exists():
+    if what.startswith("-"):  # the preset's settings must be known before they are changed
+        sys.exit(f"innerloop: what to train comes first: innerloop train WHAT {shlex.join(arguments[1:])}")
+    if what in PRESETS or not what or not Path(what).exists():
         try:
             return Train(what, preset(what))
         except ValueError as error:
             sys.exit(f"innerloop: {error} Or give a folder with one sub-folder of images a class.")
-    return Train(what, replace(_FOLDER, data=what))
+    return Train(what, replace(FOLDER, data=what))
+
+
+def _parsed(kind: Any) -> Any:
+    """The command as given, or exit code 2 and one line, where tyro draws a box with several parts."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(kind, prog="innerloop", description=_ABOUT)
+    except SystemExit as left:
+        if left.code:
+            plain = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue())
+            lines = [line.strip("│ ") for line in plain.splitlines() if line.startswith("│")]
+            text = " ".join("." if set(line) == {"─"} else line for line in lines or [plain])
+            say(f"innerloop: {re.sub(r'[.]? [.] ', '. ', text.replace(_UNNAMED, ''))}")
+        raise
 
 
 def explain(error: BaseException) -> str:
     """One line about what went wrong."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        then = ". Make room and give the same command again: what was saved is whole." if full else ""
+        return f"{error.strerror}{where}{then}"
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU's memory is full; use fewer tasks at once: --at-once 1"
     return " ".join(str(error).split())
@@ -277,7 +293,7 @@ def percent(score: dict[str, Any]) -> str:
 
 def again() -> str:
     """The command that was given."""
-    return " ".join(["innerloop", *sys.argv[1:]])
+    return shlex.join(["innerloop", *sys.argv[1:]])
 
 
 def say(line: str) -> None:

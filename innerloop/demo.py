@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from innerloop.checkpoint import write_whole
 from innerloop.episodes import EpisodeStream
@@ -20,14 +20,13 @@ from innerloop.runs.execute import How, open_data, pick_device, score_dict, test
 from innerloop.runs.learner import Learner, load_learner
 from innerloop.runs.presets import preset
 
-ITERATIONS = 500
 BODY = ("block1", "block2", "block3", "block4")
 _BLUE, _ORANGE, _GREEN, _GREY = "#3b6fb6", "#d9822b", "#3f8f5f", "#9aa3ad"
 
 
 def demo(out: Path, how: How) -> dict[str, Any]:
     """Meta-train MAML and ANIL, test, freeze; print a table and draw `out`/demo.png. Done parts are not done again."""
-    base = replace(preset("glyphs-5way-1shot"), iterations=ITERATIONS)
+    base = preset("glyphs-5way-1shot")
     learners: dict[str, Learner] = {}
     for algorithm in ("maml", "anil"):
         spec = replace(base, algorithm=algorithm)
@@ -69,12 +68,12 @@ def _scores(learners: dict[str, Learner], stream: EpisodeStream, how: How) -> di
 def _print(scores: dict[str, Score], classes: int, scripts: int) -> None:
     episodes = next(iter(scores.values())).values.shape[1]
     table = Table(
-        "predictor", "accuracy %",
+        Column("predictor", min_width=48), Column("accuracy %", justify="right"),
         title=f"glyphs, 5-way 1-shot: {classes} characters of {scripts} scripts never seen, {episodes} episodes",
     )  # fmt: skip
     for name, score in scores.items():
         table.add_row(name, f"{100 * score.mean:.1f} ± {100 * score.interval:.1f}")
-    Console(width=88).print(table)
+    Console().print(table)
 
 
 def _verdict(scores: dict[str, Score]) -> str:
@@ -104,6 +103,7 @@ def _draw(scores: dict[str, Score], learner: Learner, stream: EpisodeStream, pat
         steps.plot(range(len(values)), [100 * mean for mean, _ in values], "o-", color=colour, label=name, ms=4)
     steps.axhline(100 * scores["NIL (ANIL's features)"].mean, color=_GREEN, ls="--", label="NIL (no step)")
     steps.set(xlabel="inner steps at test", ylabel="accuracy %", title="Learning a new task")
+    steps.set_xticks(range(len(scores["MAML"].per_step)))
     steps.legend(frameon=False)
     _draw_episode(right, learner, stream)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def _draw_episode(figure: Any, learner: Learner, stream: EpisodeStream) -> None:
     query = episodes.query_x[0].view(stream.way, stream.query, *episodes.query_x.shape[2:])
     shown = min(stream.query, 5)
     grid = figure.subplots(stream.way, 1 + shown, squeeze=False)
-    figure.suptitle("One test task: a labelled drawing a class, then what ANIL calls others")
+    figure.suptitle("One test task: a labelled drawing (left), what ANIL calls others", fontsize=10)
     for label in range(stream.way):
         for column, axes in enumerate(grid[label]):
             image = support[label, 0] if column == 0 else query[label, column - 1]

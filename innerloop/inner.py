@@ -8,21 +8,20 @@ Shapes: t tasks, s support items and q query items a task, w ways, *x one input.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from itertools import chain
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
+from innerloop.modules import Params, as_function, chosen, cut
 from innerloop.norm import Norm, check_norms, query_outputs
 
-Params = Mapping[str, Tensor]
+Objective = Callable[[Params], Tensor]
+Gradient = Callable[[Params], Params]
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From the outputs of one task's set, (n, w), and its targets, (n,) labels or (n, ...) values, to their mean loss."""
 
@@ -61,37 +60,9 @@ class InnerLoop:
         return predict(model, episodes, self, loss=loss, norm=norm, at_once=at_once, every_step=every_step)
 
 
-def chosen(model: nn.Module, patterns: tuple[str, ...]) -> list[str]:
-    """Names of the parameters that adapt, in the model's order.
-
-    Raises:
-        ValueError: a pattern matches no parameter.
-    """
-    names = [name for name, _ in model.named_parameters()]
-    picked: set[str] = set()
-    for pattern in patterns:
-        hit = {name for name in names if fnmatchcase(name, pattern.removeprefix("!"))}
-        if not hit:
-            raise ValueError(f"adapt pattern {pattern!r} matches no parameter. This model has: {', '.join(names)}.")
-        picked = picked - hit if pattern.startswith("!") else picked | hit
-    return [name for name in names if name in picked]
-
-
-def cut(model: nn.Module, adapting: list[str]) -> tuple[nn.Module, nn.Module]:
-    """Split a Sequential before the first child that adapts: the frozen front runs once a task, not once a step.
-
-    Any other module stays whole, and so does one with shared parameters, which costs time and changes no number.
-    """
-    shared = len(list(model.parameters())) < len(list(model.named_parameters(remove_duplicate=False)))
-    if type(model).forward is not nn.Sequential.forward or not adapting or shared:
-        return nn.Sequential(), model
-    parts = children(model)
-    names = [name for name, _ in parts]
-    first = min(names.index(name.split(".")[0]) for name in adapting)
-    return nn.Sequential(OrderedDict(parts[:first])), nn.Sequential(OrderedDict(parts[first:]))
-
-
-def descend(objective: Callable[[Params], Tensor], params: Params, inner: InnerLoop) -> Iterator[Params]:
+def descend(
+    objective: Objective, params: Params, inner: InnerLoop, *, gradient: Callable[[Objective], Gradient] = grad
+) -> Iterator[Params]:
     """The parameters after 0, 1, ..., `inner.steps` gradient steps on `objective`.
 
     Differentiable in `params`: through the gradients, or only around them if `inner.first_order`.
@@ -99,9 +70,29 @@ def descend(objective: Callable[[Params], Tensor], params: Params, inner: InnerL
     yield params
     for _ in range(inner.steps):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not inner.first_order):
-            grads = grad(objective)(params)
+            grads = gradient(objective)(params)
         params = {name: p - inner.lr * grads[name] for name, p in params.items()}
         yield params
+
+
+def loop_grad(objective: Objective) -> Gradient:
+    """As `torch.func.grad` outside of vmap, with less to do for each call: small tasks feel it."""
+
+    def gradient(params: Params) -> Params:
+        if not params:
+            return {}
+        differentiable = torch.is_grad_enabled()
+        with torch.enable_grad():
+            at = {
+                name: p if differentiable and p.requires_grad else p.detach().requires_grad_()
+                for name, p in params.items()
+            }
+            grads = torch.autograd.grad(
+                objective(at), list(at.values()), create_graph=differentiable, materialize_grads=True
+            )
+        return dict(zip(at, grads, strict=True))
+
+    return gradient
 
 
 def predict(
@@ -157,7 +148,7 @@ def predict(
 
         support = run_front(support_x)
         query = query_outputs(run_front, support_x, query_x, norm)
-        learnt = list(descend(objective, start, inner))
+        learnt = list(descend(objective, start, inner, gradient=grad if at_once > 1 else loop_grad))
         return torch.stack([outputs(params) for params in learnt]) if every_step else outputs(learnt[-1])
 
     result = over_tasks(one_task, episodes, at_once)
@@ -175,9 +166,12 @@ def adapt(
     with torch.no_grad():
         support = front(state, support_x)
         start = {name: state[name] for name in adapting}
-        *_, learnt = descend(lambda params: loss(back({**state, **params}, support), support_y), start, inner)
+        *_, learnt = descend(
+            lambda params: loss(back({**state, **params}, support), support_y), start, inner, gradient=loop_grad
+        )
     new = {id(state[name]): value for name, value in learnt.items()}  # a shared parameter changes under all its names
-    return {name: new.get(id(p), p.detach().clone()) for name, p in model.state_dict(keep_vars=True).items()}
+    whole: dict[str, Tensor] = dict(model.state_dict(keep_vars=True))
+    return {name: new[id(p)] if id(p) in new else p.detach().clone() for name, p in whole.items()}
 
 
 def tasks_at_once(episodes: Episodes, at_once: int | None) -> int:
@@ -193,32 +187,21 @@ def tasks_at_once(episodes: Episodes, at_once: int | None) -> int:
 
 
 def over_tasks(one_task: Callable[[Tensor, Tensor, Tensor], Tensor], episodes: Episodes, at_once: int) -> Tensor:
-    """`one_task(support_x, support_y, query_x)` for every task, stacked: a plain loop, or vmap in chunks."""
+    """`one_task(support_x, support_y, query_x)` for every task, stacked: a plain loop, or vmap in chunks.
+
+    Raises:
+        RuntimeError: the model does what vmap cannot batch, such as asking a tensor for its value.
+    """
     tasks = episodes[:3]
     if at_once == 1:
         return torch.stack([one_task(*task) for task in zip(*tasks, strict=True)])
-    return vmap(one_task, randomness="different", chunk_size=at_once)(*tasks)
-
-
-def children(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """All children in order; unlike `named_children`, one that stands twice comes twice."""
-    return [(name, part) for name, part in model.named_modules(remove_duplicate=False) if name and "." not in name]
-
-
-def as_function(part: nn.Module) -> Callable[[Params, Tensor], Tensor]:
-    """`part` as a function of its parameters and buffers, each under the first of its names."""
-    first = {id(value): name for name, value in chain(part.named_parameters(), part.named_buffers())}
-    slots: dict[str, str] = {}
-    for prefix, module in part.named_modules():  # each once: functional_call does not put back what it swaps twice
-        own = (module.named_parameters(recurse=False, remove_duplicate=False), module.named_buffers(recurse=False))
-        for name, value in chain(*own):
-            slots[f"{prefix}.{name}" if prefix else name] = first[id(value)]
-
-    def call(params: Params, x: Tensor) -> Tensor:
-        values = {slot: params[name] for slot, name in slots.items()}
-        return functional_call(part, values, (x,), tie_weights=False)
-
-    return call
+    try:
+        return vmap(one_task, randomness="different", chunk_size=at_once)(*tasks)
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
+        reason = str(error).split(". ")[0]
+        raise RuntimeError(f"this model cannot run batched over tasks ({reason}). Pass at_once=1.") from error
 
 
 def _largest_label(labels: Tensor, loss: Loss) -> int:

@@ -92,7 +92,7 @@ class Score:
     """How a predictor did, episode by episode and step by step. Printed: the mean and its 95 % interval."""
 
     accuracy: Tensor | None  # (n + 1, episodes): after 0, 1, ..., n inner steps; None where targets are not labels
-    loss: Tensor  # (n + 1, episodes)
+    loss: Tensor  # (n + 1, episodes), or (1, episodes) where only the last step was asked for
     norm: str  # whose statistics normalised the query sets
 
     @property
@@ -132,8 +132,9 @@ def evaluate(
     loss: Loss = F.cross_entropy,
     norm: Norm = "transductive",
     at_once: int | None = None,
+    every_step: bool = True,
 ) -> Score:
-    """Test a predictor: accuracy and loss on the query set of every episode after every inner step.
+    """Test a predictor: accuracy and loss on the query set of every episode, after every inner step or the last alone.
 
     The model is in eval mode meanwhile, so dropout rests; `TaskNorm` works the same in both modes.
 
@@ -146,9 +147,8 @@ def evaluate(
     accuracies: list[Tensor] = []
     try:
         for batch in episodes:
-            outputs = predictor(
-                model, batch, loss=loss, norm=norm, at_once=at_once, every_step=True
-            )  # (n + 1, t, q, w)
+            outputs = predictor(model, batch, loss=loss, norm=norm, at_once=at_once, every_step=every_step)
+            outputs = outputs if every_step else outputs.unsqueeze(0)  # (n + 1, t, q, w)
             losses.append(vmap(vmap(loss), in_dims=(0, None))(outputs, batch.query_y))
             if has_labels(batch):
                 accuracies.append((outputs.argmax(-1) == batch.query_y).float().mean(-1))

@@ -10,7 +10,8 @@ from typing import Protocol
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.inner import Episodes, InnerLoop, Loss, children, over_tasks, tasks_at_once
+from innerloop.inner import Episodes, InnerLoop, Loss, over_tasks, tasks_at_once
+from innerloop.modules import children
 from innerloop.norm import Norm, check_norms, query_outputs
 
 

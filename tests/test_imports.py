@@ -18,9 +18,10 @@ LIGHT = {"torch", *sys.stdlib_module_names}
 # The lower parts, and what of innerloop each may import. One that is not named here may import any but the upper ones.
 LOWER = {
     "norm": set(),
+    "modules": set(),
     "cpu": set(),
-    "inner": {"norm"},
-    "rules": {"inner", "norm"},
+    "inner": {"norm", "modules"},
+    "rules": {"inner", "modules", "norm"},
     "outer": {"inner", "norm", "rules"},
     "rl": {"inner", "norm", "rules", "models"},
     "models": {"inner", "norm"},
@@ -37,7 +38,7 @@ UPPER = {
     "demo": {"runs", "classifier"},
 }
 DOORS = {"cli", "__init__", "__main__"}  # may import all; nothing imports them
-ONLY_TORCH = ("inner", "norm", "rules", "outer", "models", "episodes", "cpu")
+ONLY_TORCH = ("inner", "modules", "norm", "rules", "outer", "models", "episodes", "cpu")
 
 
 def part_of(path: Path) -> str:

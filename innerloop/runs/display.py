@@ -31,7 +31,8 @@ class Display:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.bar.stop()
+        if self.bar.live.is_started:
+            self.bar.stop()
         if self.events:
             self.events.close()
 

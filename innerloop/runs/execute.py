@@ -47,6 +47,8 @@ class Interrupted(Exception):
 def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
     """Meta-train as `spec` says in the folder `out`, going on where an earlier start of it stopped; then test.
 
+    A run can be made longer: started again with more iterations, it goes on from its last one.
+
     The folder holds spec.json, last.safetensors (all that a resumed run needs), best.safetensors (the weights that
     validation chose), metrics.jsonl and, once tested, result.json, whose content is returned.
 
@@ -57,8 +59,8 @@ def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
     """
     with claimed(out, as_dict(spec)):
         finished = out / "result.json"
-        if finished.exists():
-            return json.loads(finished.read_text())
+        if finished.exists() and (result := json.loads(finished.read_text()))["spec"] == _as_json(spec):
+            return result
         device = pick_device(how.device)
         data = Splits(*(bank.to(device) for bank in open_data(spec, how)))
         model = spec.build(data.train.shape).to(device)
@@ -71,6 +73,10 @@ def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
         return result
 
 
+def _as_json(spec: Spec) -> dict[str, Any]:
+    return json.loads(json.dumps(as_dict(spec)))
+
+
 def _train(run: Run, data: Splits, how: How) -> None:
     spec, out, model = run.spec, run.out, run.model
     stream = data.train.episodes(
@@ -80,6 +86,8 @@ def _train(run: Run, data: Splits, how: How) -> None:
     _test_episodes(data, spec)  # complain about the test before the training, not after
     torch.manual_seed(spec.seed)
     run.restore()
+    if run.iteration > spec.iterations:
+        raise ValueError(f"{out} is past iteration {spec.iterations}, at {run.iteration}; ask for as many or more")
     remaining = (stream[i] for i in range(run.iteration, spec.iterations))
     begun, saved = time.monotonic() - run.seconds, time.monotonic()
     with (
@@ -95,13 +103,14 @@ def _train(run: Run, data: Splits, how: How) -> None:
                 display.trained(run.iteration, *run.log(metrics))
             validates = run.iteration % spec.val_every == 0 or last
             if validates:
-                score = evaluate(spec.test_rule(), model, validation, at_once=how.at_once)
+                run.check_finite()
+                score = evaluate(spec.test_rule(), model, validation, at_once=how.at_once, every_step=False)
                 run.validated(score, metrics)
                 display.validated(run.iteration, score.mean)
             if validates or stop.asked or time.monotonic() - saved > how.checkpoint_seconds:
                 run.save(metrics)
                 saved = time.monotonic()
-            if stop.asked and not last:
+            if stop.asked:
                 raise Interrupted(f"stopped after iteration {run.iteration} of {spec.iterations}, saved in {out}")
 
 

@@ -88,7 +88,7 @@ class Spec:
         for name in ("steps", "test_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("lr", "meta_lr", "clip"):
+        for name in ("lr", "meta_lr", "clip", "head_std", "norm_eps"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
 

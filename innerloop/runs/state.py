@@ -17,7 +17,7 @@ from innerloop.runs.spec import Spec, as_dict
 
 
 class Diverged(ValueError):
-    """The loss is no number any more."""
+    """A loss or a weight is no number any more."""
 
 
 @dataclass
@@ -59,16 +59,16 @@ class Run:
             save_checkpoint(self.out / "best.safetensors", self.model.state_dict(), about)
 
     def check_finite(self) -> None:
-        """Refuse to go on, or to save, once a loss is not finite."""
-        if not self.block:
+        """Refuse to go on, or to save, once a loss or a weight is not finite."""
+        weights = torch.stack([p.isfinite().all() for p in self.model.parameters()]).all()
+        losses = torch.stack(self.block).isfinite().all(1) if self.block else weights.new_ones(1)
+        if weights and losses.all():
             return
-        finite = torch.stack(self.block).isfinite().all(1)
-        if finite.all():
-            return
-        bad = self.iteration - len(self.block) + 1 + int((~finite).nonzero()[0])
+        bad = self.iteration - len(losses) + 1 + int(losses.int().argmin())  # the first of them
+        what = f"iteration {self.iteration} made a weight" if losses.all() else f"the loss of iteration {bad} is"
         last = self.out / "last.safetensors"
         good = f"The last good checkpoint is {last}" if last.exists() else "There is no checkpoint yet"
-        raise Diverged(f"the loss of iteration {bad} is not finite. {good}; try a lower --lr, --meta-lr or --clip.")
+        raise Diverged(f"{what} not finite. {good}; try a lower --lr, --meta-lr or --clip.")
 
     def save(self, metrics: BinaryIO) -> None:
         """Write all that a resumed run needs."""

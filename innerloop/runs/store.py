@@ -16,20 +16,23 @@ from innerloop.checkpoint import write_whole
 
 @contextmanager
 def claimed(out: Path, spec: dict[str, Any]) -> Iterator[None]:
-    """Inside, the folder `out` belongs to this process and to a run with these settings.
+    """Inside, the folder `out` belongs to this process and to a run with these settings; `iterations` may change.
 
     Raises:
         ValueError: it holds a run with other settings, or another process works in it.
         OSError: it cannot be written.
     """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file, where a run needs a folder. Choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
     known = out / "spec.json"
     with open(out / ".lock", "w") as lock:
         _lock(lock, out)
+        for left in out.glob(".*.part"):  # by a process that was killed while it wrote
+            left.unlink()
         if known.exists():
             _compare(json.loads(known.read_text()), spec, out)
-        else:
-            write_whole(known, json.dumps(spec, indent=1).encode())
+        write_whole(known, json.dumps(spec, indent=1).encode())
         yield
 
 
@@ -49,7 +52,7 @@ def _compare(there: dict[str, Any], here: dict[str, Any], out: Path) -> None:
     other = [
         f"{key}: {there.get(key)!r} there, {here.get(key)!r} now"
         for key in sorted(here.keys() | there.keys())
-        if there.get(key) != here.get(key)
+        if there.get(key) != here.get(key) and key != "iterations"
     ]
     if other:
         raise ValueError(f"{out} holds a run with other settings ({'; '.join(other)}). Choose another --out.")
