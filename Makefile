@@ -18,7 +18,7 @@ lint: $(VENV)/installed
 
 docs: $(VENV)/installed
 	$(PY) -m pip install -q -c constraints.txt -e '.[docs]'
-	$(VENV)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 bench: $(VENV)/installed
 	$(PY) -m pip install -q -c constraints.txt -e '.[bench]'

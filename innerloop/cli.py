@@ -89,6 +89,8 @@ class Evaluate:
         changes = {name: getattr(self, name) for name in ("way", "shot") if getattr(self, name) is not None}
         if self.data is not None:
             changes |= {"data": self.data, "split": ""}
+        if self.steps is not None:
+            changes["test_steps"] = self.steps
         asked = replace(spec, **changes)
         if self.predictor == "own" and asked.way != spec.way:
             raise ValueError(
@@ -100,8 +102,7 @@ class Evaluate:
             raise ValueError(f"the network takes images of {shape} (c, h, w), {bank.name} has {bank.shape}")
         query = (spec.test_query or asked.shot) if self.query is None else self.query
         stream = test_stream(bank, asked, spec.test_episodes if self.episodes is None else self.episodes, query)
-        rule = spec.test_rule() if self.steps is None else replace(spec.test_rule(), steps=self.steps)
-        predictor = NIL(way=asked.way) if self.predictor == "nil" else freeze(rule, *self.freeze)
+        predictor = NIL(way=asked.way) if self.predictor == "nil" else freeze(asked.test_rule(), *self.freeze)
         score = evaluate(predictor, model.to(device), stream, norm=self.norm, at_once=self.how.at_once)
         if self.json:
             print(json.dumps(score_dict(score)))
@@ -267,11 +268,16 @@ def _parsed(kind: Any) -> Any:
             return tyro.cli(kind, prog="innerloop", description=_ABOUT)
     except SystemExit as left:
         if left.code:
-            plain = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue())
-            lines = [line.strip("│ ") for line in plain.splitlines() if line.startswith("│")]
-            text = " ".join("." if set(line) == {"─"} else line for line in lines or [plain])
-            say(f"innerloop: {re.sub(r'[.]? [.] ', '. ', text.replace(_UNNAMED, ''))}")
+            say(f"innerloop: {_unboxed(said.getvalue())}")
         raise
+
+
+def _unboxed(text: str) -> str:
+    """What stands in a box of tyro's, drawn in Unicode or in ASCII, without its title."""
+    rows = [row.strip(" │") for row in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()]
+    line = " ".join("." if set(row) <= {"─", "-"} else row for row in rows if row and row[0] not in "╭╰")
+    line = line if "╭" in text else line.partition(" . ")[2]
+    return re.sub(r"[.]? [.] ", ". ", line.replace(_UNNAMED, ""))
 
 
 def explain(error: BaseException) -> str:

@@ -145,7 +145,8 @@ class ResidualBlock(nn.Module):
         widths = [inputs, outputs, outputs]
         self.convs = nn.ModuleList(nn.Conv2d(width, outputs, 3, padding=1, bias=False) for width in widths)
         self.norms = nn.ModuleList(norm(outputs) for _ in widths)
-        self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), norm(outputs))
+        conv = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.shortcut = nn.Sequential(OrderedDict(conv=conv, norm=norm(outputs)))
 
     def forward(self, x: Tensor) -> Tensor:
         """From (n, inputs, h, w) to (n, outputs, h // 2, w // 2)."""

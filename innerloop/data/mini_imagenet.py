@@ -67,7 +67,7 @@ def _snapshot(repository: str) -> Path:
     try:
         from huggingface_hub import snapshot_download  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ValueError("`hub` needs huggingface_hub: pip install 'innerloop[hub]'") from error
+        raise ValueError("`hub` needs huggingface_hub: pip install '.[hub]' in innerloop's checkout") from error
     try:
         return Path(snapshot_download(repository, repo_type="dataset"))
     except (OSError, ValueError) as error:  # its errors of network, name and access all derive from these

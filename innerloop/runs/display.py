@@ -61,5 +61,5 @@ def _events(folder: Path, done: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ValueError("TensorBoard is not installed: pip install 'innerloop[track]'") from error
+        raise ValueError("TensorBoard is not installed: pip install '.[track]' in its checkout") from error
     return SummaryWriter(str(folder / "tensorboard"), purge_step=done)

@@ -30,9 +30,11 @@ def claimed(out: Path, spec: dict[str, Any]) -> Iterator[None]:
         _lock(lock, out)
         for left in out.glob(".*.part"):  # by a process that was killed while it wrote
             left.unlink()
-        if known.exists():
-            _compare(json.loads(known.read_text()), spec, out)
-        write_whole(known, json.dumps(spec, indent=1).encode())
+        there, here = json.loads(known.read_text()) if known.exists() else None, json.loads(json.dumps(spec))
+        if there:
+            _compare(there, here, out)
+        if there != here:
+            write_whole(known, json.dumps(here, indent=1).encode())
         yield
 
 
@@ -48,7 +50,6 @@ def _lock(file: Any, out: Path) -> None:
 
 
 def _compare(there: dict[str, Any], here: dict[str, Any], out: Path) -> None:
-    here = json.loads(json.dumps(here))
     other = [
         f"{key}: {there.get(key)!r} there, {here.get(key)!r} now"
         for key in sorted(here.keys() | there.keys())

@@ -131,7 +131,7 @@ def test_stopped_at_any_write_it_goes_on_to_the_same_bits(kind, pictures, whole,
         monkeypatch.setattr(os, name, limited(name))
     failures = 0
     for number in range(100):
-        writes, allowed = 0, number % 7
+        writes, allowed = 0, number % 9
         try:
             outcome = train(pictures, out, checkpoint_seconds=0)
         except Killed:
@@ -260,10 +260,20 @@ def test_ctrl_c_while_loading_or_testing_ends_in_one_line(moment, pictures, whol
 # Losses that are no numbers
 
 
-@pytest.mark.parametrize("rates", [{"lr": 1e30, "algorithm": "maml"}, {"meta_lr": 1e37}])
-def test_a_diverging_loss_stops_with_the_last_good_checkpoint(rates, pictures, tmp_path):
+def test_a_diverging_run_stops_with_the_last_good_checkpoint(pictures, tmp_path):
     out = tmp_path / "run"
-    said = complaint(train(pictures, out, checkpoint_seconds=0, **rates))
+    said = complaint(train(pictures, out, meta_lr=1e37, checkpoint_seconds=0))
+    good = f"The last good checkpoint is {out / 'last.safetensors'}; try a lower --lr, --meta-lr or --clip."
+    assert said == f"the loss of iteration 2 is not finite. {good}"
+    tensors, about = load_checkpoint(out / "last.safetensors")
+    assert about["iteration"] == 1
+    assert all(x.isfinite().all() for name, x in tensors.items() if name.startswith("model."))
+    assert complaint(train(pictures, out, meta_lr=1e37, checkpoint_seconds=0)) == said, "as often as it is tried"
+
+
+def test_a_run_that_diverges_at_once(pictures, tmp_path):
+    out = tmp_path / "run"
+    said = complaint(train(pictures, out, lr=3e38, checkpoint_seconds=0))
     assert "iteration 1 " in said
     assert said.endswith("not finite. There is no checkpoint yet; try a lower --lr, --meta-lr or --clip.")
     assert not list(out.glob("*.safetensors")), "nothing that is not finite is saved"
@@ -307,6 +317,17 @@ def test_other_settings_in_the_same_folder_are_refused(pictures, whole):
         f"{whole} holds a run with other settings (lr: 0.4 there, 0.3 now; width: 4 there, 5 now). "
         "Choose another --out."
     )
+
+
+def test_a_run_can_be_made_longer_but_not_shorter(pictures, tmp_path):
+    out = tmp_path / "run"
+    assert train(pictures, out, iterations=6).code == 0
+    assert train(pictures, out, iterations=12).code == 0
+    assert train(pictures, tmp_path / "at once", iterations=12).code == 0
+    same_run(out, tmp_path / "at once")
+    said = complaint(train(pictures, out, iterations=6))
+    assert said == f"{out} is past iteration 6, at 12; ask for as many or more"
+    assert train(pictures, out, iterations=12).code == 0
 
 
 def test_two_processes_in_one_folder_are_refused(pictures, whole):
