@@ -17,7 +17,8 @@ LIGHT = {"torch", *sys.stdlib_module_names}
 
 # The lower parts, and what of innerloop each may import. One that is not named here may import any but the upper ones.
 LOWER = {
-    "norm": set(),
+    "norm": {"standardise"},
+    "standardise": set(),
     "modules": set(),
     "cpu": set(),
     "inner": {"norm", "modules"},
@@ -38,7 +39,7 @@ UPPER = {
     "demo": {"runs", "classifier"},
 }
 DOORS = {"cli", "__init__", "__main__"}  # may import all; nothing imports them
-ONLY_TORCH = ("inner", "modules", "norm", "rules", "outer", "models", "episodes", "cpu")
+ONLY_TORCH = ("inner", "standardise", "modules", "norm", "rules", "outer", "models", "episodes", "cpu")
 
 
 def part_of(path: Path) -> str:

@@ -94,7 +94,6 @@ def test_what_adapts(changes, want):
     assert spec.rule().first_order == (spec.algorithm == "fomaml")
 
 
-@pytest.mark.xfail(reason="the norm of ResNet-12's shortcut has no name with norm in it")
 @pytest.mark.parametrize("algorithm", ["maml", "boil"])
 def test_the_norms_of_resnet12_do_not_adapt_either(algorithm):
     spec = Spec(network="resnet12", algorithm=algorithm, width=4, norm_scale=False)

@@ -131,7 +131,7 @@ def test_stopped_at_any_write_it_goes_on_to_the_same_bits(kind, pictures, whole,
         monkeypatch.setattr(os, name, limited(name))
     failures = 0
     for number in range(100):
-        writes, allowed = 0, number % 9
+        writes, allowed = 0, number % 7
         try:
             outcome = train(pictures, out, checkpoint_seconds=0)
         except Killed:

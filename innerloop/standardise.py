@@ -1,0 +1,122 @@
+"""Batch norm's standardisation with a second derivative that is fast on a CPU and right under vmap.
+
+PyTorch's own second derivative sums one axis after the other, which took 29 to 43 % of a MAML step on mini-ImageNet.
+Here it is written out. With y the standardised x, r = 1 / sqrt(variance + eps), and a bar or brackets for the mean over
+all but the channels, the first derivative maps g to
+
+    P(g) = r (g - <g> - <g y> y)
+
+which is symmetric, so in the direction of v its derivative with respect to g is P(v), and with respect to x
+
+    -r^2 (<g y> (v - <v>) + <v y> (g - <g>) + (<v g> - <v><g> - 3 <v y><g y>) y).
+"""
+
+# pyright: reportIncompatibleMethodOverride=false, reportOptionalSubscript=false
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_LARGE = 2**17  # numbers of a task above which a CPU is faster task by task
+
+_Dims = tuple[int | None, ...]
+
+
+def standardise(x: Tensor, eps: float) -> Tensor:
+    """Zero mean and unit variance for every channel of x, (n, c, ...)."""
+    return _Standardise.apply(x, eps)[0]
+
+
+class _Standardise(torch.autograd.Function):
+    """x to (y, mean, r)."""
+
+    @staticmethod
+    def forward(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.native_batch_norm(x, None, None, None, None, True, 0.0, eps)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        y, mean, r = output
+        ctx.eps = inputs[1]
+        ctx.mark_non_differentiable(mean, r)
+        ctx.save_for_backward(inputs[0], y, mean, r)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor, None]:
+        x, y, mean, r = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative may follow
+            return _Gradient.apply(g, x, y.detach(), r)[0], None
+        mask = [True, False, False]
+        g = _laid_out(g, y)
+        return torch.ops.aten.native_batch_norm_backward(g, x, None, None, None, mean, r, True, ctx.eps, mask)[0], None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: _Dims, x: Tensor, eps: float) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:  # noqa: ARG004
+        return _over_tasks(lambda x: _Standardise.apply(x, eps), in_dims[:1], x)
+
+
+class _Gradient(torch.autograd.Function):
+    """(g, x) to (P(g), <g>, <g y>); y and r belong to x and count as constants."""
+
+    @staticmethod
+    def forward(g: Tensor, x: Tensor, y: Tensor, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG004
+        g = _laid_out(g, y)
+        r, mean, slope = _wide(r, y), _mean(g), _mean(g * y)
+        return torch.addcmul(-r * mean, g, r).addcmul_(y, -r * slope), mean, slope
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        g, _, y, r = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(g, y, r, *output[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        g, y, r, g_mean, b = ctx.saved_tensors
+        g, v, r = _laid_out(g, y), _laid_out(v, y), _wide(r, y)
+        v_mean, a, c = _mean(v), _mean(v * y), _mean(v * g)
+        by_g = torch.addcmul(-r * v_mean, v, r).addcmul_(y, -r * a)
+        scale = -r * r
+        by_x = torch.addcmul(-scale * (b * v_mean + a * g_mean), v, scale * b)
+        by_x.addcmul_(g, scale * a).addcmul_(y, scale * (c - v_mean * g_mean - 3 * a * b))
+        return by_g, by_x, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: _Dims, *tensors: Tensor) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:  # noqa: ARG004
+        return _over_tasks(_Gradient.apply, in_dims, *tensors)
+
+
+def _over_tasks(
+    function: Callable[..., Any], dims: _Dims, *tensors: Tensor
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """`function` for every task. The tasks' axis of each tensor is in `dims`; that of each result is its first."""
+    count = next(x.shape[dim] for x, dim in zip(tensors, dims, strict=True) if dim is not None)
+    tasks = [
+        x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0) for x, dim in zip(tensors, dims, strict=True)
+    ]
+    if tensors[0].is_cuda or tensors[0].numel() < _LARGE * count:  # one kernel: other tasks are further channels
+        results = function(*(x.flatten(0, 1) if x.ndim == 2 else x.movedim(0, 1).flatten(1, 2) for x in tasks))
+        parts = [x.unflatten(0 if x.ndim == 1 else 1, (count, -1)) for x in results]
+        stacked = tuple(x if x.ndim == 2 else x.movedim(1, 0) for x in parts)
+    else:  # a task's images lie together in memory, so nothing has to be rearranged
+        stacked = tuple(map(torch.stack, zip(*(function(*task) for task in zip(*tasks, strict=True)), strict=True)))
+    return stacked, (0,) * len(stacked)
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean([0, *range(2, x.ndim)], keepdim=True)
+
+
+def _wide(channels: Tensor, like: Tensor) -> Tensor:
+    return channels.view(-1, *[1] * (like.ndim - 2))
+
+
+def _laid_out(x: Tensor, like: Tensor) -> Tensor:
+    """x in the memory layout of `like`, which every pass over both is faster for."""
+    return x if x.stride() == like.stride() else torch.empty_like(like).copy_(x)
