@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from innerloop.norm import TaskNorm
+from innerloop.standardise import halve
 
 Norms = Callable[[int], nn.Module]
 Pooling = Literal["max", "stride"]
@@ -42,7 +43,8 @@ class ConvBlock(nn.Module):
             return F.relu(self.norm(x))
         if isinstance(self.norm, TaskNorm) and self.norm.weight is None:
             # Shift and ReLU never change which pixel is the largest, so they run on the quarter that is left.
-            return F.relu(self.norm.affine(F.max_pool2d(self.norm.standardise(x), 2)))
+            pooled = halve(self.norm.standardise(x), like=x)
+            return F.relu(self.norm.affine(pooled), inplace=True)
         return F.max_pool2d(F.relu(self.norm(x)), 2)
 
 

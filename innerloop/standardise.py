@@ -41,18 +41,18 @@ class _Standardise(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        y, mean, r = output
+        _, mean, r = output
         ctx.eps = inputs[1]
         ctx.mark_non_differentiable(mean, r)
-        ctx.save_for_backward(inputs[0], y, mean, r)
+        ctx.save_for_backward(inputs[0], mean, r)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor, None]:
-        x, y, mean, r = ctx.saved_tensors
+        x, mean, r = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative may follow
-            return _Gradient.apply(g, x, y.detach(), r)[0], None
+            return _Gradient.apply(g, x, mean, r)[0], None
         mask = [True, False, False]
-        g = _laid_out(g, y)
+        g = _laid_out(g, x)
         return torch.ops.aten.native_batch_norm_backward(g, x, None, None, None, mean, r, True, ctx.eps, mask)[0], None
 
     @staticmethod
@@ -61,25 +61,24 @@ class _Standardise(torch.autograd.Function):
 
 
 class _Gradient(torch.autograd.Function):
-    """(g, x) to (P(g), <g>, <g y>); y and r belong to x and count as constants."""
+    """(g, x) to (P(g), <g>, <g y>); mean and r belong to x and count as constants."""
 
     @staticmethod
-    def forward(g: Tensor, x: Tensor, y: Tensor, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG004
-        g = _laid_out(g, y)
-        r, mean, slope = _wide(r, y), _mean(g), _mean(g * y)
-        return torch.addcmul(-r * mean, g, r).addcmul_(y, -r * slope), mean, slope
+    def forward(g: Tensor, x: Tensor, mean: Tensor, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        g, r, y = _laid_out(g, x), _wide(r, x), _standardised(x, mean, r)
+        g_mean, slope = _mean(g), _mean(g * y)
+        return torch.addcmul(-r * g_mean, g, r).addcmul_(y, -r * slope), g_mean, slope
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        g, _, y, r = inputs
         ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(g, y, r, *output[1:])
+        ctx.save_for_backward(*inputs, *output[1:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        g, y, r, g_mean, b = ctx.saved_tensors
-        g, v, r = _laid_out(g, y), _laid_out(v, y), _wide(r, y)
+        g, x, mean, r, g_mean, b = ctx.saved_tensors
+        g, v, r, y = _laid_out(g, x), _laid_out(v, x), _wide(r, x), _standardised(x, mean, r)
         v_mean, a, c = _mean(v), _mean(v * y), _mean(v * g)
         by_g = torch.addcmul(-r * v_mean, v, r).addcmul_(y, -r * a)
         scale = -r * r
@@ -90,6 +89,32 @@ class _Gradient(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: _Dims, *tensors: Tensor) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:  # noqa: ARG004
         return _over_tasks(_Gradient.apply, in_dims, *tensors)
+
+
+def halve(y: Tensor, like: Tensor) -> Tensor:
+    """2x2 max pooling of y, (n, c, h, w), keeping `like` for the backward pass: of its input that needs the shape only."""
+    return _Halve.apply(y, like.detach())[0]
+
+
+class _Halve(torch.autograd.Function):
+    """y to (pooled y, where each came from)."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(y: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG004
+        return torch.ops.aten.max_pool2d_with_indices(y, [2, 2])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(inputs[1], output[1])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        like, where = ctx.saved_tensors
+        pool = torch.ops.aten.max_pool2d_with_indices_backward
+        return pool(g, like, [2, 2], [2, 2], [0, 0], [1, 1], False, where), None
 
 
 def _over_tasks(
@@ -107,6 +132,12 @@ def _over_tasks(
     else:  # a task's images lie together in memory, so nothing has to be rearranged
         stacked = tuple(map(torch.stack, zip(*(function(*task) for task in zip(*tasks, strict=True)), strict=True)))
     return stacked, (0,) * len(stacked)
+
+
+def _standardised(x: Tensor, mean: Tensor, r: Tensor) -> Tensor:
+    """y again: to compute it twice is cheaper than to keep it."""
+    mean, r = _wide(mean, x), _wide(r, x)
+    return torch.addcmul(-mean * r, x, r)
 
 
 def _mean(x: Tensor) -> Tensor:
