@@ -92,7 +92,7 @@ class _Gradient(torch.autograd.Function):
 
 
 def halve(y: Tensor, like: Tensor) -> Tensor:
-    """2x2 max pooling of y, (n, c, h, w), keeping `like` for the backward pass: of its input that needs the shape only."""
+    """2x2 max pooling of y, (n, c, h, w). Its backward pass needs only the shape of its input, so it keeps `like`."""
     return _Halve.apply(y, like.detach())[0]
 
 
