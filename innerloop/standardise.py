@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 _LARGE = 2**17  # numbers of a task above which a CPU is faster task by task
 
@@ -50,7 +49,7 @@ class _Standardise(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor, None]:
         x, mean, r = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative may follow
-            return _Gradient.apply(g, x, mean, r)[0], None
+            return _Gradient.apply(g, x, mean, r, ctx.eps)[0], None
         mask = [True, False, False]
         g = _laid_out(g, x)
         return torch.ops.aten.native_batch_norm_backward(g, x, None, None, None, mean, r, True, ctx.eps, mask)[0], None
@@ -61,34 +60,38 @@ class _Standardise(torch.autograd.Function):
 
 
 class _Gradient(torch.autograd.Function):
-    """(g, x) to (P(g), <g>, <g y>); mean and r belong to x and count as constants."""
+    """(g, x) to (P(g), <g>, <g y>), given the mean and r of x."""
 
     @staticmethod
-    def forward(g: Tensor, x: Tensor, mean: Tensor, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(g: Tensor, x: Tensor, mean: Tensor, r: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG004
         g, r, y = _laid_out(g, x), _wide(r, x), _standardised(x, mean, r)
         g_mean, slope = _mean(g), _mean(g * y)
         return torch.addcmul(-r * g_mean, g, r).addcmul_(y, -r * slope), g_mean, slope
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.eps = inputs[-1]
         ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*inputs, *output[1:])
+        ctx.save_for_backward(*inputs[:-1], *output[1:])
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, v: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, v: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         g, x, mean, r, g_mean, b = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a third derivative may follow: all must be functions of g and x
+            mean = _mean(x)
+            r = torch.rsqrt(_mean((x - mean).square()) + ctx.eps)
+            g_mean, b = _mean(g), _mean(g * (x - mean) * r)
         g, v, r, y = _laid_out(g, x), _laid_out(v, x), _wide(r, x), _standardised(x, mean, r)
         v_mean, a, c = _mean(v), _mean(v * y), _mean(v * g)
         by_g = torch.addcmul(-r * v_mean, v, r).addcmul_(y, -r * a)
         scale = -r * r
         by_x = torch.addcmul(-scale * (b * v_mean + a * g_mean), v, scale * b)
         by_x.addcmul_(g, scale * a).addcmul_(y, scale * (c - v_mean * g_mean - 3 * a * b))
-        return by_g, by_x, None, None
+        return by_g, by_x, None, None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: _Dims, *tensors: Tensor) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:  # noqa: ARG004
-        return _over_tasks(_Gradient.apply, in_dims, *tensors)
+    def vmap(info: Any, in_dims: _Dims, *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:  # noqa: ARG004
+        return _over_tasks(lambda *task: _Gradient.apply(*task, inputs[-1]), in_dims[:-1], *inputs[:-1])
 
 
 def halve(y: Tensor, like: Tensor) -> Tensor:

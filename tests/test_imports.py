@@ -25,7 +25,7 @@ LOWER = {
     "rules": {"inner", "modules", "norm"},
     "outer": {"inner", "norm", "rules"},
     "rl": {"inner", "norm", "rules", "models"},
-    "models": {"inner", "norm"},
+    "models": {"inner", "norm", "standardise"},
     "episodes": {"inner", "norm"},
     "similarity": {"inner", "norm"},
     "data": {"episodes", "inner", "norm"},

@@ -1,0 +1,58 @@
+"""Batch norm's standardisation: derivatives against finite differences, and both ways of batching over tasks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import grad, vmap
+
+from innerloop import standardise as module
+from innerloop.standardise import halve, standardise
+
+
+def images(*shape: int, channels_last: bool = False) -> torch.Tensor:
+    x = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
+    return x.requires_grad_()
+
+
+@pytest.mark.parametrize("x", [images(4, 3, 3, 2), images(4, 3, 3, 2, channels_last=True), images(7, 3)])
+def test_values_and_two_derivatives(x):
+    over = [0, *range(2, x.ndim)]
+    expected = (x - x.mean(over, keepdim=True)) / (x.var(over, correction=0, keepdim=True) + 1e-3).sqrt()
+    torch.testing.assert_close(standardise(x, 1e-3), expected)
+    assert gradcheck(lambda x: standardise(x, 1e-3), x)
+    assert gradgradcheck(lambda x: standardise(x, 1e-3).sin(), x)
+
+
+@pytest.mark.parametrize("large", [0, 2**40], ids=["task by task", "as channels"])
+def test_second_derivatives_batched_over_tasks(large, monkeypatch):
+    monkeypatch.setattr(module, "_LARGE", large)
+    x, weight = images(3, 4, 2, 3, 3), torch.tensor([1.5, -0.5], dtype=torch.float64, requires_grad=True)
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        return grad(lambda w: standardise(x * w.view(2, 1, 1), 1e-3).exp().mean())(weight).square().sum()
+
+    batched = vmap(step)(x).sum()
+    looped = sum(step(task) for task in x)
+    torch.testing.assert_close(batched, looped)
+    together = torch.autograd.grad(batched, [x, weight])
+    torch.testing.assert_close(together, torch.autograd.grad(looped, [x, weight]))
+
+
+def test_halving_keeps_another_tensor_of_the_same_shape():
+    y, like = images(2, 3, 5, 4), torch.zeros(2, 3, 5, 4, dtype=torch.float64)
+    torch.testing.assert_close(halve(y, like), F.max_pool2d(y, 2))
+    assert gradcheck(lambda y: halve(y, like), y)
+    assert gradgradcheck(lambda y: halve(y, like).sin(), y)
+
+
+def test_the_third_derivative():
+    x = images(4, 2, 2, 1)
+
+    def first(x: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad(standardise(x, 1e-3).exp().sum(), x, create_graph=True)[0]
+
+    assert gradgradcheck(first, x)
