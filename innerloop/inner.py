@@ -25,9 +25,9 @@ Gradient = Callable[[Params], Params]
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From the outputs of one task's set, (n, w), and its targets, (n,) labels or (n, ...) values, to their mean loss."""
 
-# A CPU is faster one task at a time above so many numbers in its images, or numbers times parameters that adapt: small
-# tasks share the cost of a call, large ones stay in its caches (benchmarks/README.md).
-LARGE_TASK, MUCH_WORK = 2**17, 2**31
+# Above so many numbers in its images, a CPU is faster one task at a time: small tasks share the cost of a call, large
+# ones stay in its caches and need less memory.
+LARGE_TASK = 2**17
 
 
 class Episodes(NamedTuple):
@@ -123,7 +123,7 @@ def predict(
         ValueError: an `adapt` pattern matches nothing, labels and outputs do not fit, or a norm would be wrong.
     """
     adapting = chosen(model, inner.adapt)
-    at_once = tasks_at_once(model, episodes, inner, at_once)
+    at_once = tasks_at_once(episodes, at_once)
     check_norms(
         model, adapting, norm, vmapped=at_once > 1, first_order=inner.first_order or not torch.is_grad_enabled()
     )
@@ -176,14 +176,12 @@ def adapt(
     return {name: new[id(p)] if id(p) in new else p.detach().clone() for name, p in whole.items()}
 
 
-def tasks_at_once(model: nn.Module, episodes: Episodes, inner: object, at_once: int | None) -> int:
+def tasks_at_once(episodes: Episodes, at_once: int | None) -> int:
     """How many tasks run as one batch: all on a GPU; on a CPU all small ones, or one large one at a time."""
     tasks = len(episodes.support_x)
     if at_once is None and episodes.support_x.device.type == "cpu":
         numbers = (episodes.support_x.numel() + episodes.query_x.numel()) // max(tasks, 1)
-        adapting = set(chosen(model, inner.adapt)) if isinstance(inner, InnerLoop) else set[str]()
-        work = numbers * sum(p.numel() for name, p in model.named_parameters() if name in adapting)
-        at_once = 1 if numbers > LARGE_TASK or work > MUCH_WORK else tasks
+        at_once = 1 if numbers > LARGE_TASK else tasks
     at_once = tasks if at_once is None else at_once
     if at_once < 1:
         raise ValueError(f"at_once must be at least 1 or None, got {at_once}")

@@ -66,7 +66,7 @@ def meta_gradient(
     at_once: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Add the gradient of the mean query loss to `.grad`, chunk by chunk; return that loss and the accuracy."""
-    at_once = tasks_at_once(model, episodes, predictor, at_once)
+    at_once = tasks_at_once(episodes, at_once)
     tasks = len(episodes.query_x)
     losses: list[Tensor] = []
     right: list[Tensor] = []

@@ -79,7 +79,7 @@ class NIL:
     ) -> Tensor:
         """Query outputs, (t, q, w); with `every_step`, (1, t, q, w): there is no step to take."""
         network = features(model, self.head)
-        at_once = tasks_at_once(model, episodes, self, at_once)
+        at_once = tasks_at_once(episodes, at_once)
         check_norms(model, (), norm, vmapped=at_once > 1, first_order=False)
         way = self.way or int(episodes.support_y.max()) + 1
         if episodes.support_y.device.type == "cpu" and int(episodes.support_y.max()) >= way:
