@@ -245,9 +245,13 @@ def test_ctrl_c_while_loading_or_testing_ends_in_one_line(moment, pictures, whol
         os.kill(os.getpid(), signal.SIGINT)
         return real(*arguments, **settings)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(execute, moment, interrupted)
-        outcome = train(pictures, tmp_path / "run")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(execute, moment, interrupted)
+            outcome = train(pictures, tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert outcome.code == 130
     *_, last = said = outcome.err.splitlines()
     assert last.startswith("innerloop: interrupted. To go on: innerloop train ")
