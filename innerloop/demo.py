@@ -68,8 +68,8 @@ def _scores(learners: dict[str, Learner], stream: EpisodeStream, how: How) -> di
 def _print(scores: dict[str, Score], classes: int, scripts: int) -> None:
     episodes = next(iter(scores.values())).values.shape[1]
     table = Table(
-        Column("predictor", min_width=48), Column("accuracy %", justify="right"),
-        title=f"glyphs, 5-way 1-shot: {classes} characters of {scripts} scripts never seen, {episodes} episodes",
+        Column("predictor", min_width=62), Column("accuracy %", justify="right"),
+        title=f"glyphs, 5-way 1-shot, {classes} characters of {scripts} scripts never seen, {episodes} episodes",
     )  # fmt: skip
     for name, score in scores.items():
         table.add_row(name, f"{100 * score.mean:.1f} ± {100 * score.interval:.1f}")
