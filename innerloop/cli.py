@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
-import re
 import shlex
 import sys
 import warnings
@@ -21,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
 
+from innerloop.console import again, explain, percent, say, unboxed
 from innerloop.cpu import tune_cpu
 from innerloop.norm import Norm
 from innerloop.runs.execute import How, Interrupted, open_data, pick_device, score_dict, test_stream, train
@@ -241,7 +240,6 @@ def main() -> None:
         sys.exit(130)
 
 
-_UNNAMED = "Error parsing __tyro-dummy-inner__.spec: "  # what tyro calls the settings
 _ABOUT = "Few-shot learning by gradient descent: MAML, ANIL, NIL and everything between."
 
 
@@ -268,43 +266,8 @@ def _parsed(kind: Any) -> Any:
             return tyro.cli(kind, prog="innerloop", description=_ABOUT)
     except SystemExit as left:
         if left.code:
-            say(f"innerloop: {_unboxed(said.getvalue())}")
+            say(f"innerloop: {unboxed(said.getvalue())}")
         raise
-
-
-def _unboxed(text: str) -> str:
-    """What stands in a box of tyro's, drawn in Unicode or in ASCII, without its title."""
-    rows = [row.strip(" │") for row in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()]
-    line = " ".join("." if set(row) <= {"─", "-"} else row for row in rows if row and row[0] not in "╭╰")
-    line = line if "╭" in text else line.partition(" . ")[2]
-    return re.sub(r"[.]? [.] ", ". ", line.replace(_UNNAMED, ""))
-
-
-def explain(error: BaseException) -> str:
-    """One line about what went wrong."""
-    if isinstance(error, OSError) and error.strerror:
-        where = f": {error.filename}" if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        then = ". Make room and give the same command again: what was saved is whole." if full else ""
-        return f"{error.strerror}{where}{then}"
-    if isinstance(error, torch.OutOfMemoryError):
-        return "the GPU's memory is full; use fewer tasks at once: --at-once 1"
-    return " ".join(str(error).split())
-
-
-def percent(score: dict[str, Any]) -> str:
-    """A score as people read it."""
-    return f"{100 * score['accuracy']:.2f} ± {100 * score['interval']:.2f} %"
-
-
-def again() -> str:
-    """The command that was given."""
-    return shlex.join(["innerloop", *sys.argv[1:]])
-
-
-def say(line: str) -> None:
-    """To stderr: stdout holds results alone."""
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

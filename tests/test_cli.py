@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from tiny import call, complaint, options
 
-from innerloop import cli
+from innerloop import cli, console
 from innerloop.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.runs.presets import PRESETS
 
@@ -343,7 +343,7 @@ def test_the_traceback_is_there_for_who_wants_it(monkeypatch):
 
 
 def test_a_full_gpu_is_said_in_one_line():
-    assert cli.explain(torch.OutOfMemoryError("CUDA out of memory.\n Tried")) == (
+    assert console.explain(torch.OutOfMemoryError("CUDA out of memory.\n Tried")) == (
         "the GPU's memory is full; use fewer tasks at once: --at-once 1"
     )
 

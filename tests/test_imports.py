@@ -37,6 +37,7 @@ UPPER = {
     "paper": {"runs"},
     "report": {"runs", "paper"},
     "demo": {"runs", "classifier"},
+    "console": set(),
 }
 DOORS = {"cli", "__init__", "__main__"}  # may import all; nothing imports them
 ONLY_TORCH = ("inner", "standardise", "modules", "norm", "rules", "outer", "models", "episodes", "cpu")
