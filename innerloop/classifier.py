@@ -12,17 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from innerloop.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.data import NAMES
 from innerloop.data.folder import check_folder, class_folders
 from innerloop.data.images import walk
 from innerloop.data.pictures import is_light, listed, picture
+from innerloop.episodes import as_floats
 from innerloop.inner import Episodes, adapt
 from innerloop.norm import Norm, check_norms, query_outputs
 from innerloop.rules import NIL
 from innerloop.runs.execute import pick_device
-from innerloop.runs.learner import Learner, load_learner
-from innerloop.runs.spec import from_dict
+from innerloop.runs.learner import Learner, learner_from, load_learner
 
 Method = Literal["auto", "head", "nil"]
 
@@ -101,15 +101,14 @@ class FewShotClassifier:
             ValueError: it is cut off, or something else.
         """
         path = Path(path).expanduser()
-        tensors, about = ({}, {}) if path.is_dir() else load_checkpoint(path)
-        if "classifier" not in about:
+        if path.is_dir():
             return cls(load_learner(path), **settings)
+        tensors, about = checkpoint = load_checkpoint(path)
+        if "classifier" not in about:
+            return cls(learner_from(checkpoint, path), **settings)
         saved = about.pop("classifier")
         images, labels = tensors.pop("support.images"), tensors.pop("support.labels")
-        spec, shape = from_dict(about["spec"]), tuple(about["shape"])
-        model = spec.build(shape)
-        load_weights(model, tensors, path)
-        classifier = cls(Learner(model.eval(), spec, shape, about), **{**saved["settings"], **settings})
+        classifier = cls(learner_from(checkpoint, path), **{**saved["settings"], **settings})
         classifier._learn(images, labels, saved["classes"])
         return classifier
 
@@ -161,7 +160,7 @@ class FewShotClassifier:
         learnt = self._fitted()
         query = self._read(listed(images))
         chunk = len(query) if self.norm == "transductive" else max(_CHUNK, len(learnt.images))
-        outputs = [self._outputs(learnt, _floats(part, self.device)) for part in query.split(chunk)]
+        outputs = [self._outputs(learnt, as_floats(part.to(self.device))) for part in query.split(chunk)]
         return torch.cat(outputs).cpu().double().softmax(1).numpy()
 
     def score(self, images: Iterable[Any], labels: Iterable[Hashable]) -> float:
@@ -179,14 +178,14 @@ class FewShotClassifier:
         counts = labels.bincount(minlength=ways).float()
         if method == "head":
             loss = partial(F.cross_entropy, weight=1 / counts)  # tasks in training have equal numbers of images
-            state = adapt(network, _floats(images, self.device), labels, spec.test_rule(), loss=loss)
+            state = adapt(network, as_floats(images.to(self.device)), labels, spec.test_rule(), loss=loss)
             network.load_state_dict(state)
         self.classes_, self.method_ = _array(classes), method
         self._learnt = _Learnt(network, images, labels, counts)
 
     def _outputs(self, learnt: _Learnt, query: Tensor) -> Tensor:
         """Logits or log-probabilities, (q, w)."""
-        support = _floats(learnt.images, self.device)
+        support = as_floats(learnt.images.to(self.device))
         if self.method_ == "head":
             return query_outputs(learnt.network, support, query, self.norm)
         one = Episodes(*(part.unsqueeze(0) for part in (support, learnt.labels, query, query.new_zeros(len(query)))))
@@ -228,10 +227,6 @@ def _first_outputs(learner: Learner, ways: int) -> nn.Sequential:
     state = learner.model.state_dict()
     network.load_state_dict({name: x[:ways] if name.startswith("head.") else x for name, x in state.items()})
     return network.eval()
-
-
-def _floats(images: Tensor, device: torch.device) -> Tensor:
-    return images.to(device).permute(0, 3, 1, 2).float() / 255
 
 
 def _pairs(images: Iterable[Any], labels: Iterable[Any]) -> tuple[list[Any], list[Any]]:

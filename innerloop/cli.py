@@ -135,9 +135,7 @@ class Classify:
 
         if not self.images:
             raise ValueError("no images to classify; give one or more after the checkpoint")
-        classifier = FewShotClassifier.load(
-            self.checkpoint, method=self.method, norm=self.norm, device=str(pick_device(self.device))
-        )
+        classifier = FewShotClassifier.load(self.checkpoint, method=self.method, norm=self.norm, device=self.device)
         classifier.fit(*read_folder(self.support))
         rows = classifier.predict_proba(list(self.images))
         names = [str(name) for name in classifier.classes_]

@@ -51,15 +51,8 @@ def _scores(learners: dict[str, Learner], stream: EpisodeStream, how: How) -> di
     rule = learners["maml"].spec.test_rule()
     stream = replace(stream, bank=stream.bank.to(device))
     scores = {"MAML": evaluate(rule, maml, stream)}
-    for last in range(1, len(BODY) + 1):
-        name = (
-            "MAML, body frozen"
-            if last == len(BODY)
-            else f"MAML, block 1 to {last} frozen"
-            if last > 1
-            else "MAML, block 1 frozen"
-        )
-        scores[name] = evaluate(freeze(rule, *BODY[:last]), maml, stream)
+    for last, frozen in enumerate(("block 1", "block 1 to 2", "block 1 to 3", "body"), start=1):
+        scores[f"MAML, {frozen} frozen"] = evaluate(freeze(rule, *BODY[:last]), maml, stream)
     scores["ANIL"] = evaluate(learners["anil"].spec.test_rule(), anil, stream)
     scores["NIL (ANIL's features)"] = evaluate(NIL(way=stream.way), anil, stream)
     return scores

@@ -210,9 +210,14 @@ def sample(bank: ImageBank, way: int, shot: int, query: int, numbers: Tensor, se
     def part(items: Tensor) -> tuple[Tensor, Tensor]:
         count = items.shape[2]
         y = labels.repeat_interleave(count).expand(tasks, way * count)
-        return (items.flatten(1, 2).contiguous().float() * (1 / 255)).permute(0, 1, 4, 2, 3), y
+        return as_floats(items.flatten(1, 2).contiguous()), y
 
     return Episodes(*part(x[:, :, :shot]), *part(x[:, :, shot:]))
+
+
+def as_floats(pixels: Tensor) -> Tensor:
+    """Pixels (..., h, w, c) uint8 as a network sees them: (..., c, h, w) float32 in [0, 1], channels last in memory."""
+    return (pixels.float() * (1 / 255)).movedim(-1, -3)
 
 
 def _turn(pixels: Tensor, quarter: Tensor) -> Tensor:

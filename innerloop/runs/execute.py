@@ -59,7 +59,7 @@ def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
     """
     with claimed(out, as_dict(spec)):
         finished = out / "result.json"
-        if finished.exists() and (result := json.loads(finished.read_text()))["spec"] == _as_json(spec):
+        if finished.exists() and (result := json.loads(finished.read_text()))["spec"] == as_dict(spec):
             return result
         device = pick_device(how.device)
         data = Splits(*(bank.to(device) for bank in open_data(spec, how)))
@@ -71,10 +71,6 @@ def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
         result = _test(run, data, how)
         write_whole(finished, json.dumps(result, indent=1).encode())
         return result
-
-
-def _as_json(spec: Spec) -> dict[str, Any]:
-    return json.loads(json.dumps(as_dict(spec)))
 
 
 def _train(run: Run, data: Splits, how: How) -> None:

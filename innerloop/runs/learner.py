@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from innerloop.checkpoint import load_checkpoint, load_weights
+from innerloop.checkpoint import Checkpoint, load_checkpoint, load_weights
 from innerloop.runs.spec import Spec, from_dict
 
 
@@ -28,7 +28,12 @@ def load_learner(path: Path) -> Learner:
         ValueError: it is cut off, of another network, or the wrong file.
     """
     path = path / "best.safetensors" if path.is_dir() else path
-    tensors, about = load_checkpoint(path)
+    return learner_from(load_checkpoint(path), path)
+
+
+def learner_from(checkpoint: Checkpoint, path: Path) -> Learner:
+    """The network in a checkpoint that was read from `path`; errors as in `load_learner`."""
+    tensors, about = checkpoint
     if "spec" not in about or "shape" not in about:
         raise ValueError(f"{path} holds the state of a run, not a trained network; use best.safetensors beside it")
     spec, shape = from_dict(about["spec"]), tuple(about["shape"])

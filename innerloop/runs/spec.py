@@ -141,8 +141,8 @@ class Spec:
 
 
 def as_dict(spec: Spec) -> dict[str, Any]:
-    """For JSON."""
-    return asdict(spec)
+    """As JSON holds it: lists for tuples."""
+    return json.loads(json.dumps(asdict(spec)))
 
 
 def from_dict(values: dict[str, Any]) -> Spec:
