@@ -182,6 +182,37 @@ class EpisodeStream:
         return sample(self.bank, self.way, self.shot, self.query, numbers, self.seed)
 
 
+@dataclass(frozen=True, eq=False)
+class LabelledStream:
+    """Batches for ordinary classification over all of a bank's classes: one task, no support, the class as the label.
+
+    Images are drawn with replacement and never turned. Batch i is a function of (seed, bank name, i) alone.
+    """
+
+    bank: ImageBank
+    images: int  # in one batch
+    count: int = 1  # batches
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Episodes:
+        if not 0 <= index < self.count:
+            raise IndexError(f"batch {index} of a stream of {self.count}")
+        return self.at(torch.tensor(index, device=self.bank.images.device))
+
+    def at(self, index: Tensor) -> Episodes:
+        """Batch `index`, given as a 0-dim int64 tensor on the bank's device."""
+        table = self.bank.table
+        batch = _hash(_key(f"{self.bank.name}:{self.seed}") + index.unsqueeze(0) * _GOLDEN)
+        y = _keys(batch, 4, self.images) % len(table)  # (1, q)
+        start, size = table[y].unbind(-1)
+        pixels = self.bank.images.index_select(0, (start + _keys(batch, 5, self.images) % size).flatten())
+        x = as_floats(pixels.unsqueeze(0))
+        return Episodes(x[:, :0], y[:, :0], x, y)
+
+
 def sample(bank: ImageBank, way: int, shot: int, query: int, numbers: Tensor, seed: int = 0) -> Episodes:
     """The episodes with these numbers, (t,) int64 on the bank's device.
 

@@ -27,7 +27,7 @@ LOWER = {
     "rl": {"inner", "norm", "rules", "models"},
     "models": {"inner", "norm", "standardise"},
     "episodes": {"inner", "norm"},
-    "similarity": {"inner", "norm"},
+    "similarity": {"inner", "norm", "modules"},
     "data": {"episodes", "inner", "norm"},
 }
 # The upper parts may import all lower ones, and of the upper ones these.

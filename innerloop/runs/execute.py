@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from innerloop.checkpoint import load_checkpoint, load_weights, write_whole
 from innerloop.data import NAMES, Splits, load
-from innerloop.episodes import EpisodeStream, ImageBank
+from innerloop.episodes import EpisodeStream, ImageBank, LabelledStream
 from innerloop.outer import Score, evaluate, meta_train
-from innerloop.rules import NIL
+from innerloop.rules import NIL, Predictor
 from innerloop.runs.display import Display
+from innerloop.runs.learner import best_of
 from innerloop.runs.spec import Spec, as_dict
 from innerloop.runs.state import Run
 from innerloop.runs.store import Stop, claimed
@@ -50,7 +52,8 @@ def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
     A run can be made longer: started again with more iterations, it goes on from its last one.
 
     The folder holds spec.json, last.safetensors (all that a resumed run needs), best.safetensors (the weights that
-    validation chose), metrics.jsonl and, once tested, result.json, whose content is returned.
+    validation chose), at-N.safetensors (the weights after N iterations, as `keep` asks for), metrics.jsonl and, once
+    tested, result.json, whose content is returned.
 
     Raises:
         ValueError: the folder holds another run, the data does not fit the settings, or the loss diverged.
@@ -63,9 +66,10 @@ def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
             return result
         device = pick_device(how.device)
         data = Splits(*(bank.to(device) for bank in open_data(spec, how)))
-        model = spec.build(data.train.shape).to(device)
+        model = first_weights(spec, data, out).to(device)
         # On a GPU Adam's step count stays there, so that no step waits for it.
-        adam = torch.optim.Adam(model.parameters(), spec.meta_lr, capturable=device.type == "cuda")
+        trained = [p for p in model.parameters() if p.requires_grad]
+        adam = torch.optim.Adam(trained, spec.meta_lr, capturable=device.type == "cuda")
         run = Run(spec, out, data.train.shape, model, adam)
         _train(run, data, how)
         result = _test(run, data, how)
@@ -75,9 +79,7 @@ def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
 
 def _train(run: Run, data: Splits, how: How) -> None:
     spec, out, model = run.spec, run.out, run.model
-    stream = data.train.episodes(
-        spec.way, spec.shot, spec.query, tasks=spec.tasks, count=spec.iterations, seed=spec.seed
-    )
+    stream = training_stream(data.train, spec)
     validation = test_stream(data.val, spec, spec.val_episodes, spec.query)
     _test_episodes(data, spec)  # complain about the test before the training, not after
     torch.manual_seed(spec.seed)
@@ -91,7 +93,9 @@ def _train(run: Run, data: Splits, how: How) -> None:
         Display(spec.title, spec.iterations, run.iteration, out if how.tensorboard else None) as display,
         Stop() as stop,
     ):
-        for step in meta_train(model, remaining, spec.rule(), run.adam, clip=spec.clip, at_once=how.at_once):
+        if spec.iterations == 0:
+            run.validated(_validate(run, validation, how), metrics)
+        for step in meta_train(model, remaining, spec.predictor(), run.adam, clip=spec.clip, at_once=how.at_once):
             run.advance(step)
             run.seconds = time.monotonic() - begun
             last = run.iteration == spec.iterations
@@ -100,9 +104,11 @@ def _train(run: Run, data: Splits, how: How) -> None:
             validates = run.iteration % spec.val_every == 0 or last
             if validates:
                 run.check_finite()
-                score = evaluate(spec.test_rule(), model, validation, at_once=how.at_once, every_step=False)
+                score = _validate(run, validation, how)
                 run.validated(score, metrics)
                 display.validated(run.iteration, score.mean)
+            if spec.keep and run.iteration % spec.keep == 0:
+                run.keep()
             if validates or stop.asked or time.monotonic() - saved > how.checkpoint_seconds:
                 run.save(metrics)
                 saved = time.monotonic()
@@ -110,17 +116,23 @@ def _train(run: Run, data: Splits, how: How) -> None:
                 raise Interrupted(f"stopped after iteration {run.iteration} of {spec.iterations}, saved in {out}")
 
 
+def _validate(run: Run, stream: EpisodeStream, how: How) -> Score:
+    return evaluate(run.spec.test_predictor(), run.model, stream, at_once=how.at_once, every_step=False)
+
+
 def _test(run: Run, data: Splits, how: How) -> dict[str, Any]:
     """Test the best checkpoint with its own rule and with NIL."""
     spec, path = run.spec, run.out / "best.safetensors"
     load_weights(run.model, load_checkpoint(path).tensors, path)
     stream = _test_episodes(data, spec)
-    predictors = {spec.algorithm: spec.test_rule(), "nil": NIL(way=spec.way)}
+    predictors: dict[str, Predictor] = {spec.algorithm: spec.test_rule()} if spec.test_rule().adapt else {}
+    predictors |= {"nil": NIL(way=spec.way)}
     scores = {name: evaluate(rule, run.model, stream, at_once=how.at_once) for name, rule in predictors.items()}
+    validations = max(-(-spec.iterations // spec.val_every), 1)
     return {
         "spec": as_dict(spec),
         "test": {name: score_dict(score) for name, score in scores.items()},
-        "selection": f"best of {-(-spec.iterations // spec.val_every)} validations of {spec.val_episodes} episodes",
+        "selection": f"best of {validations} validations of {spec.val_episodes} episodes",
         "best_at": run.best_at,
         "val_accuracy": run.best,
         "train_seconds": round(run.seconds, 1),
@@ -155,6 +167,36 @@ def open_data(spec: Spec, how: How) -> Splits:
     if how.skip_bad:
         options["skip_bad"] = True
     return load(spec.data, **options)
+
+
+def first_weights(spec: Spec, data: Splits, out: Path) -> nn.Sequential:
+    """The network before its training in the folder `out`; only what is to be trained asks for gradients.
+
+    Raises:
+        FileNotFoundError: there is no trained run to take the body from.
+        ValueError: its body does not fit.
+    """
+    model = spec.build(data.train.shape, way=len(data.train) if spec.algorithm == "multiclass" else None)
+    if not spec.body:
+        return model
+    beside = out.parent / spec.body
+    path = best_of(beside if beside.exists() else Path(spec.body))
+    theirs = {name: value for name, value in load_checkpoint(path).tensors.items() if not name.startswith("head.")}
+    ours = {name: value for name, value in model.state_dict().items() if name.startswith("head.")}
+    load_weights(model, theirs | ours, path)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("head."))
+    return model
+
+
+def training_stream(bank: ImageBank, spec: Spec) -> EpisodeStream | LabelledStream:
+    """The batches of every training step; for multiclass, as many images a batch as the episodes would hold."""
+    if spec.algorithm == "multiclass":
+        images = spec.tasks * spec.way * (spec.shot + spec.query)
+        return LabelledStream(bank, images, count=spec.iterations, seed=spec.seed)
+    # A stream has at least one batch, which a run of no iterations does not draw.
+    count = max(spec.iterations, 1)
+    return bank.episodes(spec.way, spec.shot, spec.query, tasks=spec.tasks, count=count, seed=spec.seed)
 
 
 def test_stream(bank: ImageBank, spec: Spec, episodes: int, query: int) -> EpisodeStream:

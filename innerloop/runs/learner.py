@@ -20,6 +20,11 @@ class Learner(NamedTuple):
     about: dict[str, Any]  # iteration, val_accuracy, norm
 
 
+def best_of(path: Path) -> Path:
+    """The checkpoint of a run's folder that validation chose; a file stays as it is."""
+    return path / "best.safetensors" if path.is_dir() else path
+
+
 def load_learner(path: Path) -> Learner:
     """Read best.safetensors of a run, or the run's folder.
 
@@ -27,7 +32,7 @@ def load_learner(path: Path) -> Learner:
         FileNotFoundError: there is none.
         ValueError: it is cut off, of another network, or the wrong file.
     """
-    path = path / "best.safetensors" if path.is_dir() else path
+    path = best_of(path)
     return learner_from(load_checkpoint(path), path)
 
 
@@ -37,6 +42,6 @@ def learner_from(checkpoint: Checkpoint, path: Path) -> Learner:
     if "spec" not in about or "shape" not in about:
         raise ValueError(f"{path} holds the state of a run, not a trained network; use best.safetensors beside it")
     spec, shape = from_dict(about["spec"]), tuple(about["shape"])
-    model = spec.build(shape)
+    model = spec.build(shape, way=len(tensors["head.bias"]) if "head.bias" in tensors else None)
     load_weights(model, tensors, path)
     return Learner(model.eval(), spec, shape, about)

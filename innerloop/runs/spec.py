@@ -13,8 +13,9 @@ from torch import Generator, nn
 from innerloop import models, rules
 from innerloop.inner import InnerLoop
 from innerloop.norm import TaskNorm
+from innerloop.rules import NIL, Predictor
 
-Algorithm = Literal["maml", "fomaml", "anil", "boil"]
+Algorithm = Literal["maml", "fomaml", "anil", "boil", "nil", "multitask", "multiclass"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Spec:
     data: str = "glyphs"
     """glyphs, omniglot, mini-imagenet, or a folder with one sub-folder of images a class"""
     algorithm: Algorithm = "anil"
-    """what adapts in the inner loop: all (maml, fomaml), the head (anil), all but the head (boil)"""
+    """what adapts in the inner loop: all (maml, fomaml), the head (anil), all but the head (boil); or no inner loop:
+    cosine to the support features (nil), one head for all tasks (multitask), or for all classes (multiclass)"""
     adapt: tuple[str, ...] = ()
     """instead of the algorithm's choice: shell patterns over parameter names, "!" takes names away again"""
     way: int = 5
@@ -44,7 +46,12 @@ class Spec:
     clip: float | None = None
     """clip each element of the meta-gradient to [-clip, clip]"""
     iterations: int = 10_000
-    """meta-training steps"""
+    """meta-training steps; 0 leaves the first weights as they are (random features)"""
+    body: str = ""
+    """a trained run, or a run beside this one, whose network without its head is taken and stays as it is: only the
+    head is trained"""
+    keep: int = 0
+    """iterations between checkpoints that are kept for later analyses; 0 keeps none"""
     network: Literal["conv4", "resnet12"] = "conv4"
     """the network's kind"""
     width: int = 32
@@ -81,16 +88,18 @@ class Spec:
     """inner steps in the test and in validation"""
 
     def __post_init__(self) -> None:
-        counts = ("way", "shot", "query", "tasks", "iterations", "val_every", "val_episodes", "log_every", "width")
+        counts = ("way", "shot", "query", "tasks", "val_every", "val_episodes", "log_every", "width")
         for name in (*counts, "test_episodes", "size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("steps", "test_steps"):
+        for name in ("steps", "test_steps", "iterations", "keep"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("lr", "meta_lr", "clip", "head_std", "norm_eps"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.body and self.algorithm != "anil":
+            raise ValueError(f"only the head is trained on another run's body: --algorithm anil, not {self.algorithm}")
 
     @property
     def key(self) -> str:
@@ -101,18 +110,36 @@ class Spec:
     def title(self) -> str:
         """A readable name, such as omniglot-20way-1shot-anil-seed0."""
         data = self.data.rstrip("/").rpartition("/")[2]
-        return f"{data}-{self.way}way-{self.shot}shot-{self.algorithm}-seed{self.seed}"
+        kind = "random" if self.iterations == 0 else "head" if self.body else self.algorithm
+        return f"{data}-{self.way}way-{self.shot}shot-{kind}-seed{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """The title and the key: what the run's folder is called where nobody calls it otherwise."""
+        return f"{self.title}-{self.key}"
 
     def rule(self) -> InnerLoop:
-        """The inner loop in training."""
+        """The inner loop in training; none for nil, multitask and multiclass."""
+        if self.algorithm in ("nil", "multitask", "multiclass"):
+            return InnerLoop((), 0)
         rule = getattr(rules, self.algorithm)(self.steps, self.lr)
         patterns = self.adapt or rule.adapt
         frozen = () if self.norm_adapts or self.adapt or self.algorithm == "anil" else ("!*norm*",)
         return replace(rule, adapt=(*patterns, *frozen))
 
     def test_rule(self) -> InnerLoop:
-        """The inner loop in validation and test."""
-        return replace(self.rule(), steps=self.test_steps)
+        """The inner loop in validation and test; none for nil, multitask and multiclass."""
+        rule = self.rule()
+        return replace(rule, steps=self.test_steps) if rule.adapt else rule
+
+    def predictor(self) -> Predictor:
+        """What is trained."""
+        return NIL(way=self.way) if self.algorithm == "nil" else self.rule()
+
+    def test_predictor(self) -> Predictor:
+        """What validation and test use: the inner loop, or NIL where there is none."""
+        rule = self.test_rule()
+        return rule if rule.adapt else NIL(way=self.way)
 
     def build(self, shape: tuple[int, int, int], *, way: int | None = None) -> nn.Sequential:
         """The network for images of `shape`, (c, h, w), with its first weights drawn from `seed`.

@@ -54,9 +54,16 @@ class Run:
         _write(metrics, {"iteration": self.iteration, "val_accuracy": score.mean, "val_interval": score.interval})
         if score.mean > self.best:
             self.best, self.best_at = score.mean, self.iteration
-            about = {"spec": as_dict(self.spec), "shape": self.shape, "iteration": self.iteration}
-            about |= {"val_accuracy": score.mean, "norm": score.norm}
-            save_checkpoint(self.out / "best.safetensors", self.model.state_dict(), about)
+            self._save_network("best", {"val_accuracy": score.mean, "norm": score.norm})
+
+    def keep(self) -> None:
+        """Write the weights of this iteration, to stay."""
+        self.check_finite()
+        self._save_network(f"at-{self.iteration}", {})
+
+    def _save_network(self, name: str, more: dict[str, Any]) -> None:
+        about = {"spec": as_dict(self.spec), "shape": self.shape, "iteration": self.iteration}
+        save_checkpoint(self.out / f"{name}.safetensors", self.model.state_dict(), about | more)
 
     def check_finite(self) -> None:
         """Refuse to go on, or to save, once a loss or a weight is not finite."""

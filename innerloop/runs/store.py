@@ -14,12 +14,17 @@ from typing import Any
 from innerloop.checkpoint import write_whole
 
 
+class Busy(ValueError):
+    """Another process works in a run's folder."""
+
+
 @contextmanager
 def claimed(out: Path, spec: dict[str, Any]) -> Iterator[None]:
     """Inside, the folder `out` belongs to this process and to a run with these settings; `iterations` may change.
 
     Raises:
-        ValueError: it holds a run with other settings, or another process works in it.
+        ValueError: it holds a run with other settings.
+        Busy: another process works in it.
         OSError: it cannot be written.
     """
     if out.exists() and not out.is_dir():
@@ -46,7 +51,7 @@ def _lock(file: Any, out: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ValueError(f"another process is at work in {out}; wait for it, or choose another --out") from error
+        raise Busy(f"another process is at work in {out}; wait for it, or choose another --out") from error
 
 
 def _compare(there: dict[str, Any], here: dict[str, Any], out: Path) -> None:

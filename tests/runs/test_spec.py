@@ -10,7 +10,7 @@ from innerloop.inner import chosen
 from innerloop.runs.spec import Spec, as_dict, from_dict
 
 OTHER = {
-    "data": "omniglot", "algorithm": "maml", "adapt": ("block4.*",), "way": 6, "shot": 2, "query": 3, "tasks": 5,
+    "data": "omniglot", "algorithm": "maml", "body": "", "keep": 5, "adapt": ("block4.*",), "way": 6, "shot": 2, "query": 3, "tasks": 5,
     "steps": 4, "lr": 0.1, "meta_lr": 2e-3, "clip": 0.5, "iterations": 11, "network": "resnet12", "width": 33,
     "pooling": "stride", "spatial_mean": True, "head_std": 1.0, "norm_scale": False, "norm_eps": 1e-3,
     "norm_adapts": True, "size": 28, "split": "official", "seed": 1, "val_every": 7, "val_episodes": 8, "log_every": 9,
@@ -33,7 +33,8 @@ def test_the_key_names_the_settings():
 
 def test_any_other_setting_makes_another_key():
     assert OTHER.keys() == {field.name for field in fields(Spec)}
-    keys = {Spec().key} | {replace(Spec(), **{name: value}).key for name, value in OTHER.items()}
+    changes = OTHER | {"body": "runs/other"}
+    keys = {Spec().key} | {replace(Spec(), **{name: value}).key for name, value in changes.items()}
     assert len(keys) == 1 + len(OTHER)
 
 

@@ -1,0 +1,155 @@
+"""Rapid learning or feature reuse? What the inner loop does to each layer of a network (Raghu et al. 2020, section 3).
+
+Layers are the children of a named Sequential that have parameters, the last of them the head; of any other module, the
+names that are passed. Shapes: t tasks, s support and q query images a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from statistics import fmean
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from innerloop.inner import Episodes, InnerLoop, Loss, adapt
+from innerloop.modules import children
+from innerloop.norm import Norm
+from innerloop.outer import Score, evaluate
+from innerloop.rules import freeze
+from innerloop.similarity import activations, fold, linear_cka, mean_cca, weight_distance
+
+ByLayer = dict[str, float]
+
+
+def layers_of(model: nn.Module) -> list[str]:
+    """The names of a Sequential's children that have parameters, in order; the last is the head.
+
+    Raises:
+        ValueError: it is no Sequential, so that its layers have no order.
+    """
+    if type(model).forward is not nn.Sequential.forward:
+        raise ValueError(f"a {type(model).__name__} is no Sequential: pass layers=[...] in order, the head last")
+    return [name for name, part in children(model) if any(True for _ in part.parameters())]
+
+
+def freezing(
+    model: nn.Module,
+    episodes: Iterable[Episodes],
+    inner: InnerLoop,
+    *,
+    layers: Sequence[str] | None = None,
+    loss: Loss = F.cross_entropy,
+    norm: Norm = "transductive",
+    at_once: int | None = None,
+) -> list[Score]:
+    """Test with the first 0, 1, ..., n layers frozen in the inner loop, where n leaves the last layer, the head.
+
+    `episodes` is gone through n + 1 times, so it must be a stream or a list.
+    """
+    body = (layers_of(model) if layers is None else list(layers))[:-1]
+    return [
+        evaluate(freeze(inner, *body[:count]), model, episodes, loss=loss, norm=norm, at_once=at_once)
+        for count in range(len(body) + 1)
+    ]
+
+
+@dataclass(frozen=True)
+class Change:
+    """How far the inner loop moves each layer: means over tasks, by layer."""
+
+    cca: ByLayer  # between the layer's outputs for the query images before and after
+    cka: ByLayer
+    distance: ByLayer  # Euclidean, between its weights before and after
+    points: dict[str, int]  # data points of each comparison: query images times positions
+    floor: ByLayer  # the CCA of independent noise with so many points and channels
+    tasks: int
+
+
+def change(
+    model: nn.Module,
+    episodes: Iterable[Episodes],
+    inner: InnerLoop,
+    *,
+    layers: Sequence[str] | None = None,
+    loss: Loss = F.cross_entropy,
+) -> Change:
+    """Compare each layer before and after adaptation, task by task; channels are neurons, positions data points."""
+    names = layers_of(model) if layers is None else list(layers)
+    before = _state(model)
+    found: dict[str, dict[str, list[float]]] = {key: {name: [] for name in names} for key in ("cca", "cka", "moved")}
+    points: dict[str, int] = {}
+    floor: ByLayer = {}
+    for support_x, support_y, query_x, _ in _tasks(episodes):
+        after = adapt(model, support_x, support_y, inner, loss=loss)
+        moved = weight_distance(before, after, names)
+        pre, post = (activations(model, query_x, names, params) for params in (before, after))
+        for name in names:
+            pair = fold(pre[name]), fold(post[name])
+            cca = mean_cca(*pair)
+            found["cca"][name].append(float(cca.value))
+            found["cka"][name].append(float(linear_cka(*pair).value))
+            found["moved"][name].append(float(moved[name]))
+            points[name], floor[name] = cca.points, float(cca.floor)
+    means = {key: {name: _mean(values[name]) for name in names} for key, values in found.items()}
+    return Change(means["cca"], means["cka"], means["moved"], points, floor, len(found["cca"][names[0]]))
+
+
+@dataclass(frozen=True)
+class Resemblance:
+    """How alike two networks see the same tasks: "pre-post" is the first before, the second after it adapted."""
+
+    cca: dict[str, ByLayer]
+    cka: dict[str, ByLayer]
+    tasks: int
+
+
+def resemblance(
+    first: nn.Module,
+    second: nn.Module,
+    episodes: Iterable[Episodes],
+    inner: InnerLoop | None = None,
+    *,
+    layers: Sequence[str] | None = None,
+    loss: Loss = F.cross_entropy,
+) -> Resemblance:
+    """Compare the layers of two networks on the query images of the same tasks, each layer with its namesake.
+
+    With `inner`, also after each network has adapted to the task; without, "pre-pre" alone.
+    """
+    names = layers_of(first) if layers is None else list(layers)
+    networks, times = (first, second), ("pre", "post") if inner else ("pre",)
+    whens = [f"{a}-{b}" for a, b in product(times, times)]
+    found = {kind: {when: {name: [] for name in names} for when in whens} for kind in ("cca", "cka")}
+    for support_x, support_y, query_x, _ in _tasks(episodes):
+        seen: list[dict[str, Mapping[str, Tensor]]] = []
+        for network in networks:
+            states = {"pre": _state(network)}
+            if inner:
+                states["post"] = adapt(network, support_x, support_y, inner, loss=loss)
+            seen.append({time: activations(network, query_x, names, state) for time, state in states.items()})
+        for (a, b), name in product(product(times, times), names):
+            pair = fold(seen[0][a][name]), fold(seen[1][b][name])
+            found["cca"][f"{a}-{b}"][name].append(float(mean_cca(*pair).value))
+            found["cka"][f"{a}-{b}"][name].append(float(linear_cka(*pair).value))
+    means = {
+        kind: {when: {name: _mean(values) for name, values in by.items()} for when, by in parts.items()}
+        for kind, parts in found.items()
+    }
+    return Resemblance(means["cca"], means["cka"], len(found["cca"]["pre-pre"][names[0]]))
+
+
+def _tasks(episodes: Iterable[Episodes]) -> Iterable[tuple[Tensor, ...]]:
+    return (task for batch in episodes for task in zip(*batch, strict=True))
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in model.state_dict(keep_vars=True).items()}
+
+
+def _mean(values: list[float]) -> float:
+    if not values:
+        raise ValueError("there are no episodes to analyse; check the stream's `count`")
+    return fmean(values)

@@ -1,0 +1,55 @@
+"""innerloop classify"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from innerloop.classifier import FewShotClassifier, read_folder
+from innerloop.norm import Norm
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Learn your classes from a few images each, and name other images."""
+
+    checkpoint: Positional[Path]
+    """best.safetensors of a run, or the run's folder"""
+    images: Positional[tuple[Path, ...]]
+    """images to classify"""
+    support: Path
+    """a folder with one sub-folder of labelled images a class"""
+    method: Literal["auto", "head", "nil"] = "auto"
+    """adapt the head, or compare features (nil); auto: the head if it has an output for every class"""
+    norm: Norm = "support"
+    """whose statistics normalise an image; "support" makes each prediction independent of the others"""
+    device: str = "cpu"
+    """cpu, cuda or auto"""
+    json: bool = False
+    """print JSON"""
+
+    def run(self) -> None:
+        if not self.images:
+            raise ValueError("no images to classify; give one or more after the checkpoint")
+        classifier = FewShotClassifier.load(self.checkpoint, method=self.method, norm=self.norm, device=self.device)
+        classifier.fit(*read_folder(self.support))
+        rows = classifier.predict_proba(list(self.images))
+        names = [str(name) for name in classifier.classes_]
+        answers = [
+            {
+                "image": str(image),
+                "label": names[int(row.argmax())],
+                "probabilities": dict(zip(names, map(float, row), strict=True)),
+            }
+            for image, row in zip(self.images, rows, strict=True)
+        ]
+        if self.json:
+            print(json.dumps(answers, indent=1))
+            return
+        for answer in answers:
+            ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
+            print(answer["image"], *(f"{name} {chance:.1%}" for name, chance in ranked[:5]), sep="  ")

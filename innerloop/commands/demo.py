@@ -1,0 +1,24 @@
+"""innerloop demo"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tyro.conf import OmitArgPrefixes
+
+from innerloop.runs.execute import How
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Meta-train MAML and ANIL on glyphs, test them on scripts never seen, freeze the body, draw the outcome."""
+
+    out: Path = Path("demo")
+    """where runs and the picture go"""
+    how: OmitArgPrefixes[How] = field(default_factory=How)
+
+    def run(self) -> None:
+        from innerloop.demo import demo
+
+        demo(self.out, self.how)

@@ -1,0 +1,76 @@
+"""innerloop evaluate"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import OmitArgPrefixes, Positional
+
+from innerloop.console import say
+from innerloop.norm import Norm
+from innerloop.outer import evaluate
+from innerloop.rules import NIL, freeze
+from innerloop.runs.execute import How, open_data, pick_device, score_dict, test_stream
+from innerloop.runs.learner import load_learner
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Test a trained network on fresh episodes: accuracy after every inner step, with 95 % intervals."""
+
+    checkpoint: Positional[Path]
+    """best.safetensors of a run, or the run's folder"""
+    predictor: Literal["own", "nil"] = "own"
+    """the inner loop it was trained with, or NIL: no head, cosine to the support features"""
+    freeze: tuple[str, ...] = ()
+    """layers that the inner loop must not adapt, such as block1 block2"""
+    norm: Norm = "transductive"
+    """whose statistics normalise a query image: the query set's, the support set's, or its own (single)"""
+    steps: int | None = None
+    """inner steps; as in the run's own test if not given"""
+    way: int | None = None
+    """classes of a task; NIL takes any number, the head only what it was trained with"""
+    shot: int | None = None
+    """support images a class"""
+    query: int | None = None
+    """query images a class"""
+    episodes: int | None = None
+    """episodes of the test"""
+    part: Literal["train", "val", "test"] = "test"
+    """the classes to draw from"""
+    data: str | None = None
+    """other data than it was trained on"""
+    how: OmitArgPrefixes[How] = field(default_factory=How)
+    json: bool = False
+    """print JSON"""
+
+    def run(self) -> None:
+        model, spec, shape, _ = load_learner(self.checkpoint)
+        changes = {name: getattr(self, name) for name in ("way", "shot") if getattr(self, name) is not None}
+        if self.data is not None:
+            changes |= {"data": self.data, "split": ""}
+        if self.steps is not None:
+            changes["test_steps"] = self.steps
+        asked = replace(spec, **changes)
+        if self.predictor == "own" and asked.way != spec.way:
+            raise ValueError(
+                f"the head has {spec.way} outputs, not {asked.way}: leave --way out or use --predictor nil"
+            )
+        device = pick_device(self.how.device)
+        bank = getattr(open_data(asked, self.how), self.part).to(device)
+        if bank.shape != shape:
+            raise ValueError(f"the network takes images of {shape} (c, h, w), {bank.name} has {bank.shape}")
+        query = (spec.test_query or asked.shot) if self.query is None else self.query
+        stream = test_stream(bank, asked, spec.test_episodes if self.episodes is None else self.episodes, query)
+        own = self.predictor == "own" and asked.test_rule().adapt
+        predictor = freeze(asked.test_rule(), *self.freeze) if own else NIL(way=asked.way)
+        score = evaluate(predictor, model.to(device), stream, norm=self.norm, at_once=self.how.at_once)
+        if self.json:
+            print(json.dumps(score_dict(score)))
+            return
+        for step, (mean, half) in enumerate(score.per_step):
+            print(f"{step:2} steps  {100 * mean:.2f} ± {100 * half:.2f} %")
+        say(f"{asked.way}-way {asked.shot}-shot on {bank.name}, {query} queries a class: {score}")

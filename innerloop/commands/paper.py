@@ -1,0 +1,134 @@
+"""innerloop paper"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Column, Table
+from tyro.conf import Positional
+
+from innerloop.console import say
+from innerloop.paper import ARTIFACTS
+from innerloop.paper.artifact import Artifact
+from innerloop.paper.scales import SCALES, Scale
+from innerloop.runs.campaign import Training, carry_out, seconds_left, trainings
+from innerloop.runs.execute import How, pick_device
+from innerloop.runs.measure import find
+from innerloop.runs.measures import Measure
+from innerloop.runs.spec import Spec
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Reproduce tables and figures of the paper: list them, plan, run, and report."""
+
+    action: Positional[Literal["list", "plan", "run", "report"]]
+    what: Positional[tuple[str, ...]] = ()
+    """such as table1 figure2; all if not given"""
+    scale: Literal["smoke", "small", "paper"] | None = None
+    """smoke: minutes, drawn glyphs, meaningless numbers; small: real data, an evening on two cores; paper: its full
+    settings. plan and run need it; report takes all that have results"""
+    seeds: int | None = None
+    """trainings of everything, with seeds 0, 1, ...; 2 at smoke and small, 3 at paper"""
+    store: Path = Path("runs/paper")
+    """where runs and answers are kept"""
+    out: Path = Path("paper-report")
+    """where report writes index.html, report.md and figures/"""
+    omniglot: Path | None = None
+    """where Omniglot lies; downloaded if not given"""
+    mini_imagenet: Path | None = None
+    """where mini-ImageNet lies"""
+    device: str = "auto"
+    """cpu, cuda, or the best there is"""
+    at_once: int | None = None
+    """tasks in memory at once; fewer need less memory"""
+
+    def run(self) -> None:
+        actions = {"list": _list, "plan": _plan, "run": _run, "report": _report}
+        actions[self.action](self)
+
+    def artifacts(self) -> dict[str, Artifact]:
+        """The tables and figures that were asked for."""
+        if unknown := [name for name in self.what if name not in ARTIFACTS]:
+            raise ValueError(f"there is no {unknown[0]!r}. There are: {', '.join(ARTIFACTS)}.")
+        return {name: ARTIFACTS[name] for name in self.what or ARTIFACTS}
+
+    def scales(self) -> list[Scale]:
+        """The scale that was asked for, or all, with the number of seeds that was asked for."""
+        if self.seeds is not None and self.seeds < 1:
+            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
+        chosen = [SCALES[self.scale]] if self.scale else list(SCALES.values())
+        return [replace(scale, seeds=self.seeds or scale.seeds) for scale in chosen]
+
+    def measures(self) -> list[Measure]:
+        """What the one scale that was asked for needs, without repetition."""
+        if self.scale is None:
+            raise ValueError(f"{self.action} needs --scale: smoke (minutes), small (an evening) or paper (a GPU)")
+        (scale,) = self.scales()
+        found = (measure for artifact in self.artifacts().values() for measure in artifact.measures(scale))
+        return list(dict.fromkeys(found))
+
+    def how(self, spec: Spec) -> How:
+        """Where a run's data lies, and on what it is computed."""
+        sources = {"omniglot": self.omniglot, "mini-imagenet": self.mini_imagenet}
+        return How(device=self.device, at_once=self.at_once, source=sources.get(spec.data))
+
+
+def _list(command: Paper) -> None:
+    table = Table("name", "what it shows", *(Column(name, justify="right") for name in SCALES))
+    for name, artifact in command.artifacts().items():
+        counts = [_count(artifact.measures(scale), command.store) for scale in SCALES.values()]
+        table.add_row(name, artifact.title, *counts)
+    Console().print(table)
+    say("numbers: measures that are made, of those that it needs")
+
+
+def _count(measures: list[Measure], store: Path) -> str:
+    return f"{sum(find(measure, store) is not None for measure in measures)}/{len(measures)}"
+
+
+def _plan(command: Paper) -> None:
+    measures, device = command.measures(), pick_device(command.device)
+    table = Table("run", Column("iterations", justify="right"), "done", Column("left", justify="right"))
+    total = 0.0
+    for training in trainings(measures, command.store):
+        seconds = seconds_left(training, command.store, device)
+        total += seconds
+        table.add_row(training.spec.name, str(training.spec.iterations), _done(training), _duration(seconds))
+    Console().print(table)
+    answered = _count(measures, command.store)
+    print(f"{answered} measures are made. About {_duration(total)} of training on this machine are left.")
+
+
+def _done(training: Training) -> str:
+    if training.finished:
+        return "all"
+    return f"{training.done}" if training.done else "-"
+
+
+def _duration(seconds: float) -> str:
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _run(command: Paper) -> None:
+    missing = carry_out(command.measures(), command.store, command.how, say)
+    for reason in dict.fromkeys(missing.values()):
+        say(f"{sum(other == reason for other in missing.values())} measures are missing: {reason}")
+    if missing:
+        raise ValueError("not everything could be made; the rest is done, see above for what is missing")
+    say(f"all is made; look at it: innerloop paper report --store {command.store}")
+
+
+def _report(command: Paper) -> None:
+    from innerloop.report.page import page, write
+
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    report = page(command.scales(), lambda measure: find(measure, command.store))
+    write(report, command.out)
+    print(f"report: {command.out / 'index.html'}")

@@ -1,0 +1,36 @@
+"""innerloop train"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from innerloop.console import percent, say
+from innerloop.runs.execute import How, train
+from innerloop.runs.presets import PRESETS
+from innerloop.runs.spec import Spec
+
+
+@dataclass(frozen=True)
+class Train:
+    """Meta-train on a preset or on your own folder, then test. Started again, it goes on where it stopped."""
+
+    what: Annotated[
+        Positional[str],
+        arg(metavar="WHAT", help=f"a preset ({', '.join(PRESETS)}), or a folder with one sub-folder of images a class"),
+    ]
+    spec: OmitArgPrefixes[Spec]
+    how: OmitArgPrefixes[How] = field(default_factory=How)
+    out: Path | None = None
+    """the run's folder; runs/<what is learnt>-<its settings> if not given"""
+
+    def run(self) -> None:
+        out = self.out or Path("runs") / self.spec.name
+        say(f"{self.spec.title}: {self.spec.iterations} iterations in {out}")
+        result = train(self.spec, out, self.how)
+        for name, score in result["test"].items():
+            print(f"{name:8} {percent(score)}  ({score['episodes']} episodes, norm: {score['norm']})")
+        say(f"trained network: {out / 'best.safetensors'} (iteration {result['best_at']})")

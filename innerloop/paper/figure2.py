@@ -1,0 +1,80 @@
+"""Figure 2: the inner loop hardly changes what the layers of the body represent, and changes the head much.
+
+The trainings of Table 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from itertools import product
+from typing import Any
+
+from innerloop.paper.artifact import Answer, Claim, Figure, Panel, Panels
+from innerloop.paper.scales import MINI, Scale
+from innerloop.paper.series import body_stays, by_layer
+from innerloop.runs.measures import Change, Measure
+
+KINDS = {"CCA before and after adaptation": "cca", "CKA before and after adaptation": "cka"}
+_CCA, _CKA = KINDS
+LINES = tuple(f"MAML, {problem}" for problem in MINI)
+
+
+def questions(scale: Scale) -> dict[Hashable, Measure]:
+    """By problem and seed."""
+    return {
+        (problem, seed): Change(scale.run(problem, "maml", seed), scale.episodes)
+        for problem, seed in product(MINI, range(scale.seeds))
+    }
+
+
+def panels(answers: Mapping[Any, Answer]) -> tuple[Panel, ...]:
+    """A panel for CCA, one for CKA; a line a problem, averaged over seeds."""
+
+    def lines(kind: str) -> tuple[list[Answer], ...]:
+        return tuple([a[kind] for (asked, _), a in answers.items() if asked == problem] for problem in MINI)
+
+    return tuple(
+        Panel(
+            title,
+            "layer",
+            "similarity",
+            tuple(by_layer(label, found) for label, found in zip(LINES, lines(kind), strict=True) if found),
+            y_range=(0, 1.02),
+        )
+        for title, kind in KINDS.items()
+    )
+
+
+FIGURE = Figure(
+    name="figure2",
+    title="Similarity of every layer before and after adaptation",
+    about="Mean CCA and linear CKA between a layer's outputs before and after the inner loop of the test (10 steps), "
+    "on 15 query images a class of a test task, channels as neurons and space folded into data points; averaged over "
+    "tasks and seeds.",
+    published="All convolutional layers above 0.9, the head below 0.5 in CCA; the same pattern in CKA.",
+    questions=questions,
+    panels=panels,
+    claims=(
+        Claim(
+            "Representations in the body of the network are highly similar, with CCA similarity scores of > 0.9 "
+            "(section 3.2.2).",
+            "every convolutional layer's mean CCA is at least 0.9, for both problems",
+            lambda panels: body_stays(panels, _CCA, LINES, 0.9),
+        ),
+        Claim(
+            "The head of the network has a CCA similarity of less than 0.5 (section 3.2.2).",
+            "the head's mean CCA is below 0.5, for both problems",
+            lambda panels: all(panels[_CCA][line].y[-1] < 0.5 for line in LINES),
+        ),
+        Claim(
+            "CKA illustrates the same pattern (section 3.2.2).",
+            "every convolutional layer's mean CKA is at least 0.9 and above the head's, for both problems",
+            lambda panels: _same_pattern(panels),
+        ),
+    ),
+)
+
+
+def _same_pattern(panels: Panels) -> bool:
+    lines = [panels[_CKA][line].y for line in LINES]
+    return body_stays(panels, _CKA, LINES, 0.9) and all(min(y[:-1]) > y[-1] for y in lines)

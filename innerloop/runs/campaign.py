@@ -1,0 +1,166 @@
+"""Many measures and the runs that they need: what is done, what is left, and doing it.
+
+Whatever asks for them, a run is trained once and a measure computed once: both are named by their settings. Several
+processes may work in one store; what another one is training is left to it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from innerloop.checkpoint import load_checkpoint, write_whole
+from innerloop.data import Splits
+from innerloop.inner import Episodes
+from innerloop.outer import meta_train
+from innerloop.runs.execute import How, device_name, open_data, train
+from innerloop.runs.measure import Banks, compute, find
+from innerloop.runs.measures import Measure, Resemblance
+from innerloop.runs.spec import Spec
+from innerloop.runs.store import Busy
+
+HowFor = Callable[[Spec], How]
+"""How a run is computed: its device, and where its data lies."""
+Tell = Callable[[str], None]
+_USER_ERRORS = (FileNotFoundError, ValueError)  # such as a data set that is not there
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run of a plan."""
+
+    spec: Spec
+    done: int  # iterations
+    finished: bool  # trained and tested
+
+
+def trainings(measures: Iterable[Measure], store: Path) -> list[Training]:
+    """The distinct runs that measures need, in the order of their training: by seed, bodies before heads."""
+    specs = dict.fromkeys(spec for measure in measures for spec in measure.runs)
+    return [_training(spec, store) for spec in sorted(specs, key=lambda spec: (spec.seed, bool(spec.body)))]
+
+
+def _training(spec: Spec, store: Path) -> Training:
+    folder = store / spec.name
+    if (folder / "result.json").exists():
+        return Training(spec, spec.iterations, True)
+    last = folder / "last.safetensors"
+    return Training(spec, load_checkpoint(last).about["iteration"] if last.exists() else 0, False)
+
+
+def seconds_left(training: Training, store: Path, device: torch.device) -> float:
+    """What is left of a run, at its own rate so far or by a trial of two steps on random images.
+
+    Validation and test come on top: a few per cent of a run of the paper's length.
+    """
+    if training.finished:
+        return 0.0
+    left = training.spec.iterations - training.done
+    if training.done:
+        return left * load_checkpoint(store / training.spec.name / "last.safetensors").about["seconds"] / training.done
+    return left * _step_seconds(training.spec, store, device)
+
+
+def _step_seconds(spec: Spec, store: Path, device: torch.device) -> float:
+    """Seconds of a training step; a trial is made once for all runs that differ in nothing that takes time."""
+    same = replace(spec, seed=0, iterations=1, keep=0, body="", val_every=1, lr=1.0, meta_lr=1.0, clip=None)
+    key = f"{same.key} on {device_name(device)}"
+    path = store / "rates.json"
+    rates: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    if key not in rates:
+        rates[key] = _trial(spec, device)
+        write_whole(path, json.dumps(rates, indent=1).encode())
+    return rates[key]
+
+
+def _trial(spec: Spec, device: torch.device) -> float:
+    channels = 1 if spec.data in ("glyphs", "omniglot") else 3
+    model = spec.build((channels, spec.size, spec.size)).to(device)
+
+    def part(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.rand(spec.tasks, spec.way * count, spec.size, spec.size, channels, device=device).movedim(-1, 2)
+        return x, torch.arange(spec.way, device=device).repeat_interleave(count).expand(spec.tasks, -1)
+
+    episodes = Episodes(*part(spec.shot), *part(spec.query))
+    steps = meta_train(model, [episodes] * 3, spec.predictor(), torch.optim.Adam(model.parameters()))
+    next(steps).loss.item()  # the first one is slow
+    begun = time.perf_counter()
+    for step in steps:
+        step.loss.item()
+    return (time.perf_counter() - begun) / 2
+
+
+def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell) -> dict[Measure, str]:
+    """Train what is not trained, compute what is not computed, and return why some measures are still missing.
+
+    A measure is computed as soon as its runs are there. A run whose data set is missing costs the measures that need
+    it, and nothing else.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM; what was done is saved.
+        OSError: the store cannot be written, or the disk is full; what was done is saved.
+    """
+    banks = _remembered(how)
+    missing: dict[Measure, str] = {}
+    waiting = [measure for measure in measures if find(measure, store) is None]
+    plan = trainings(waiting, store)
+    todo = [training for training in plan if not training.finished]
+    tell(f"{len(waiting)} of {len(measures)} measures and {len(todo)} of the {len(plan)} runs they need are left")
+
+    def compute_what_is_ready() -> None:
+        for measure in waiting.copy():
+            if all((store / spec.name / "result.json").exists() for spec in measure.runs):
+                waiting.remove(measure)
+                if find(measure, store) is None:  # another process may have been faster
+                    spec = subject(measure)
+                    try:
+                        compute(measure, store, banks, how(spec))
+                    except _USER_ERRORS as error:
+                        missing[measure] = _line(error)
+
+    compute_what_is_ready()
+    problems: dict[Spec, str] = {}
+    begun = time.monotonic()
+    for number, training in enumerate(todo, start=1):
+        spec = training.spec
+        tell(f"run {number} of {len(todo)}, {(time.monotonic() - begun) / 60:.0f} min so far: {spec.name}")
+        try:
+            train(spec, store / spec.name, how(spec))
+        except Busy:
+            problems[spec] = "another process trains its run: give the same command again later"
+        except _USER_ERRORS as error:
+            problems[spec] = _line(error)
+        if spec in problems:
+            tell(f"left out: {problems[spec]}")
+        compute_what_is_ready()
+    for measure in waiting:
+        missing[measure] = next(problems[spec] for spec in measure.runs if spec in problems)
+    return missing
+
+
+def _remembered(how: HowFor) -> Banks:
+    """Opens each data set once."""
+    opened: dict[tuple[Any, ...], Splits] = {}
+
+    def banks(spec: Spec) -> Splits:
+        key = (spec.data, spec.size, spec.split)
+        if key not in opened:
+            opened[key] = open_data(spec, how(spec))
+        return opened[key]
+
+    return banks
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def subject(measure: Measure) -> Spec:
+    """The settings of the network that a measure is about, or of its first."""
+    return measure.first if isinstance(measure, Resemblance) else measure.run

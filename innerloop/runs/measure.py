@@ -1,0 +1,164 @@
+"""Answers to the questions of `runs.measures`: computed on trained runs, and kept as files beside them.
+
+A store is a folder with the trained runs, each under its own name, and `measured/`, one JSON file an answer.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from innerloop import analysis
+from innerloop.checkpoint import write_whole
+from innerloop.data import Splits
+from innerloop.episodes import EpisodeStream, ImageBank
+from innerloop.inner import Episodes
+from innerloop.outer import evaluate, meta_gradient
+from innerloop.rules import NIL, freeze
+from innerloop.runs.execute import How, device_name, pick_device, score_dict, test_stream
+from innerloop.runs.learner import load_learner
+from innerloop.runs.measures import Accuracy, Change, Curves, Measure, Resemblance, Timing, name_of
+from innerloop.runs.spec import Spec
+
+QUERY = 15
+"""Query images a class on which layers are compared."""
+_WARM_UP = 2
+
+Banks = Callable[[Spec], Splits]
+
+
+def find(measure: Measure, store: Path) -> dict[str, Any] | None:
+    """The answer that the store has, with the "device" and the "seconds" it took; None if it has none.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = _path(measure, store)
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())["answer"]
+    except (json.JSONDecodeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it and run again") from error
+
+
+def compute(measure: Measure, store: Path, banks: Banks, how: How) -> dict[str, Any]:
+    """Find the answer on the runs of the store, which must be there, and keep it.
+
+    Raises:
+        FileNotFoundError: a run is not trained.
+        OSError: the store cannot be written.
+    """
+    device, begun = pick_device(how.device), time.monotonic()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(mean CCA|linear CKA)")  # few points are told beside the numbers
+        answer = _answer(measure, store, banks, device, how.at_once)
+    answer |= {"device": device_name(device), "seconds": round(time.monotonic() - begun, 1)}
+    question = {"kind": type(measure).__name__, **json.loads(json.dumps(asdict(measure)))}
+    about = {"question": question, "answer": answer, "torch": torch.__version__}
+    write_whole(_path(measure, store), json.dumps(about, indent=1).encode())
+    return answer
+
+
+def _path(measure: Measure, store: Path) -> Path:
+    return store / "measured" / f"{name_of(measure)}.json"
+
+
+def _answer(measure: Measure, store: Path, banks: Banks, device: torch.device, at_once: int | None) -> dict[str, Any]:
+    match measure:
+        case Accuracy():
+            return _accuracy(measure, store, banks, device, at_once)
+        case Change(run, episodes, at):
+            model = _network(run, store, device, at)
+            found = analysis.change(model, _stream(run, banks, device, episodes), run.test_rule())
+            return asdict(found)
+        case Resemblance(first, second, episodes):
+            networks = [_network(run, store, device, None) for run in (first, second)]
+            both = first.test_rule() if first.test_rule() == second.test_rule() else None
+            rules = both if both and both.adapt else None
+            layers = [name for name in analysis.layers_of(networks[0]) if rules or name != "head"]
+            found = analysis.resemblance(*networks, _stream(first, banks, device, episodes), rules, layers=layers)
+            return asdict(found)
+        case Curves(run):
+            return _curves(store / run.name / "metrics.jsonl")
+        case Timing():
+            return _timing(measure, device)
+
+
+def _network(run: Spec, store: Path, device: torch.device, at: int | None) -> torch.nn.Sequential:
+    """The network that validation chose, or that of an iteration; a run's first weights need no training."""
+    folder = store / run.name
+    if at is None or at == 0:
+        learner = load_learner(folder)
+        return (learner.model if at is None else run.build(learner.shape).eval()).to(device)
+    return load_learner(folder / f"at-{at}.safetensors").model.to(device)
+
+
+def _bank(run: Spec, banks: Banks, device: torch.device) -> ImageBank:
+    return banks(run).test.to(device)
+
+
+def _stream(run: Spec, banks: Banks, device: torch.device, episodes: int) -> EpisodeStream:
+    return _bank(run, banks, device).episodes(run.way, run.shot, QUERY, count=episodes)
+
+
+def _accuracy(
+    measure: Accuracy, store: Path, banks: Banks, device: torch.device, at_once: int | None
+) -> dict[str, Any]:
+    run = measure.run
+    model = _network(run, store, device, measure.at)
+    asked = replace(run, shot=measure.shot or run.shot)
+    stream = test_stream(_bank(run, banks, device), asked, run.test_episodes, run.test_query or asked.shot)
+    body = analysis.layers_of(model)[: measure.frozen]
+    predictor = NIL(way=run.way) if measure.nil else freeze(run.test_rule(), *body)
+    return score_dict(evaluate(predictor, model, stream, at_once=at_once))
+
+
+def _curves(path: Path) -> dict[str, Any]:
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    trained = [line for line in lines if "loss" in line]
+    tested = [line for line in lines if "val_accuracy" in line]
+    return {key: [line[key] for line in trained] for key in ("iteration", "loss", "accuracy")} | {
+        "val_iteration": [line["iteration"] for line in tested],
+        "val_accuracy": [line["val_accuracy"] for line in tested],
+    }
+
+
+def _timing(measure: Timing, device: torch.device) -> dict[str, Any]:
+    """One task and one query image a class, images in memory (Appendix C.5); the images are random."""
+    run = measure.run
+    channels = 1 if run.data in ("glyphs", "omniglot") else 3
+    model = run.build((channels, run.size, run.size)).to(device)
+    episodes = _random_task(run, channels, device)
+    seconds: list[float] = []
+    for _ in range(_WARM_UP + measure.batches):
+        begun = time.perf_counter()
+        if measure.what == "training":
+            model.zero_grad()
+            meta_gradient(model, episodes, run.rule())
+        else:
+            with torch.no_grad():
+                run.test_rule()(model, episodes)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - begun)
+    del seconds[:_WARM_UP]
+    return {"mean": statistics.fmean(seconds), "median": statistics.median(seconds), "batches": len(seconds)}
+
+
+def _random_task(run: Spec, channels: int, device: torch.device) -> Episodes:
+    generator = torch.Generator().manual_seed(0)
+
+    def part(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.rand(1, run.way * count, run.size, run.size, channels, generator=generator).movedim(-1, 2)
+        return x.to(device), torch.arange(run.way, device=device).repeat_interleave(count).unsqueeze(0)
+
+    return Episodes(*part(run.shot), *part(1))

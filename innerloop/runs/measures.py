@@ -1,0 +1,102 @@
+"""What can be measured on trained networks, as frozen values: the questions; `runs.measure` finds the answers.
+
+A measure names the runs that it needs by their settings, so tables and figures that ask for the same run, or the same
+measure, share it. An answer is a dict that JSON can hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from innerloop.runs.spec import Spec
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Test accuracy: {"accuracy", "interval", "episodes", "norm", "per_step"}, in fractions."""
+
+    run: Spec
+    frozen: int = 0  # layers, from the first, that do not adapt in the test
+    nil: bool = False  # test with NIL instead of the run's own inner loop
+    shot: int | None = None  # support images a class, where the test has others than the training
+    at: int | None = None  # iterations of training, instead of the checkpoint that validation chose
+
+    @property
+    def runs(self) -> tuple[Spec, ...]:
+        """What must be trained."""
+        return (self.run,)
+
+
+@dataclass(frozen=True)
+class Change:
+    """How far the inner loop moves each layer: {"cca", "cka", "distance", "points"}, each a dict by layer.
+
+    Similarities of the layer's outputs before and after adaptation, and the Euclidean distance of its weights; means
+    over tasks.
+    """
+
+    run: Spec
+    episodes: int
+    at: int | None = None  # iterations of training, 0 for the first weights; None for what validation chose
+
+    @property
+    def runs(self) -> tuple[Spec, ...]:
+        """What must be trained."""
+        return (self.run,)
+
+
+@dataclass(frozen=True)
+class Resemblance:
+    """How alike two networks see the same tasks: {"cca", "cka"}, each {"pre-pre", ...} of a dict by layer.
+
+    "pre-post" is the first network before, the second after adaptation to the task; where one has no inner loop (NIL,
+    multiclass), "pre-pre" alone is there.
+    """
+
+    first: Spec
+    second: Spec
+    episodes: int
+
+    @property
+    def runs(self) -> tuple[Spec, ...]:
+        """What must be trained."""
+        return (self.first, self.second)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Training curves: {"iteration", "loss", "accuracy"} and {"val_iteration", "val_accuracy"}, lists."""
+
+    run: Spec
+
+    @property
+    def runs(self) -> tuple[Spec, ...]:
+        """What must be trained."""
+        return (self.run,)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds for one task and one query image a class: {"mean", "median", "batches"}; needs no trained network."""
+
+    run: Spec
+    what: Literal["training", "inference"]
+    batches: int
+
+    @property
+    def runs(self) -> tuple[Spec, ...]:
+        """Nothing: time does not depend on the weights."""
+        return ()
+
+
+Measure = Accuracy | Change | Resemblance | Curves | Timing
+
+
+def name_of(measure: Measure) -> str:
+    """Such as accuracy-0123abcd: what the file with the answer is called."""
+    kind = type(measure).__name__.lower()
+    digest = hashlib.blake2b(json.dumps(asdict(measure)).encode(), digest_size=4).hexdigest()
+    return f"{kind}-{digest}"
