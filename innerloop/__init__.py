@@ -1,5 +1,6 @@
 """Few-shot learning by gradient descent: MAML, ANIL, NIL and everything between."""
 
+from innerloop.analysis import Change, Probe, Resemblance, change, freezing, probe, resemblance
 from innerloop.classifier import FewShotClassifier
 from innerloop.cpu import tune_cpu
 from innerloop.data import folder, glyphs, load, mini_imagenet, omniglot
@@ -11,21 +12,26 @@ from innerloop.rules import NIL, anil, boil, fomaml, freeze, maml
 
 __all__ = [
     "NIL",
+    "Change",
     "EpisodeStream",
     "Episodes",
     "FewShotClassifier",
     "ImageBank",
     "InnerLoop",
+    "Probe",
+    "Resemblance",
     "Score",
     "Step",
     "TaskNorm",
     "adapt",
     "anil",
     "boil",
+    "change",
     "evaluate",
     "folder",
     "fomaml",
     "freeze",
+    "freezing",
     "glyphs",
     "load",
     "maml",
@@ -34,6 +40,8 @@ __all__ = [
     "mini_imagenet",
     "omniglot",
     "predict",
+    "probe",
+    "resemblance",
     "sample",
     "tune_cpu",
 ]

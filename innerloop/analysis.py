@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from statistics import fmean
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop.episodes import EpisodeStream
 from innerloop.inner import Episodes, InnerLoop, Loss, adapt
 from innerloop.modules import children
 from innerloop.norm import Norm
 from innerloop.outer import Score, evaluate
-from innerloop.rules import freeze
+from innerloop.rules import NIL, freeze
 from innerloop.similarity import activations, fold, linear_cka, mean_cca, weight_distance
 
 ByLayer = dict[str, float]
+_COMPARED = 50  # tasks
 
 
 def layers_of(model: nn.Module) -> list[str]:
@@ -95,6 +98,82 @@ def change(
             points[name], floor[name] = cca.points, float(cca.floor)
     means = {key: {name: _mean(values[name]) for name in names} for key, values in found.items()}
     return Change(means["cca"], means["cka"], means["moved"], points, floor, len(found["cca"][names[0]]))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Whether a learner learns rapidly or reuses its features, see `probe`."""
+
+    layers: list[str]  # in order, the head last
+    freezing: list[Score]  # with the first 0, 1, ..., n layers frozen in the inner loop
+    nil: Score  # no inner loop and no head
+    change: Change
+    way: int
+
+    @property
+    def cost(self) -> tuple[float, float]:
+        """Accuracy lost by freezing all but the head, and half its 95 % interval, paired by episode."""
+        lost = self.freezing[0].values[-1] - self.freezing[-1].values[-1]
+        half = 1.96 * lost.std() / len(lost) ** 0.5 if len(lost) > 1 else torch.tensor(torch.nan)
+        return float(lost.mean()), float(half)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence with its numbers."""
+        whole, frozen, chance = self.freezing[0].mean, self.freezing[-1].mean, 1 / self.way
+        body = {layer: self.change.cca[layer] for layer in self.layers[:-1]}
+        least = min(body, key=lambda layer: body[layer])
+        cost, half = self.cost
+        numbers = (
+            f"with all layers but the head frozen in the inner loop, accuracy goes from {whole:.1%} to {frozen:.1%} "
+            f"({-100 * cost:+.1f} ± {100 * half:.1f} points, chance {chance:.1%}); the layers of the body keep a CCA "
+            f"of at least {body[least]:.2f} ({least}) where the head has {self.change.cca[self.layers[-1]]:.2f}; "
+            f"without any inner loop (NIL) accuracy is {self.nil.mean:.1%}."
+        )
+        return f"{self._kind(whole - chance, frozen - chance)}: {numbers}"
+
+    def _kind(self, whole: float, frozen: float) -> str:
+        if whole <= self.freezing[0].interval:
+            return "Nothing learnt"
+        share = frozen / whole
+        return "Feature reuse" if share >= 0.9 else "Rapid learning" if share < 0.5 else "Some of both"
+
+
+def probe(
+    model: nn.Module,
+    episodes: Sequence[Episodes] | EpisodeStream,
+    inner: InnerLoop,
+    *,
+    compared: Iterable[Episodes] | None = None,
+    layers: Sequence[str] | None = None,
+    norm: Norm = "transductive",
+    at_once: int | None = None,
+) -> Probe:
+    """Ask the paper's question of a trained learner: rapid learning or feature reuse?
+
+    The verdict is "feature reuse" if at least 0.9 of the accuracy above chance is left with all layers but the head
+    frozen in the inner loop, "rapid learning" if less than half of it is, and "some of both" in between.
+
+    Args:
+        model: any module; of one that is no named Sequential, pass `layers`.
+        episodes: classification tasks that the training has not seen, gone through once for every layer.
+        inner: the inner loop that the learner was trained for.
+        compared: tasks on which layers are compared before and after adaptation, with query images enough (15 a class
+            or more); the first 50 of `episodes` if not given.
+        layers: names of modules in order, the head last; None takes the children of a Sequential with parameters.
+        norm: whose statistics normalise the query set in the accuracies, see `innerloop.norm`.
+        at_once: tasks in memory at once, see `predict`.
+
+    Raises:
+        ValueError: too few query images to compare layers by CCA, or a layer or the inner loop does not fit the model.
+    """
+    names = layers_of(model) if layers is None else list(layers)
+    scores = freezing(model, episodes, inner, layers=names, norm=norm, at_once=at_once)
+    way = int(episodes[0].support_y.max()) + 1
+    nil = evaluate(NIL(way=way, head=names[-1]), model, episodes, norm=norm, at_once=at_once)
+    some = islice(_tasks(episodes), _COMPARED) if compared is None else _tasks(compared)
+    tasks = (Episodes(*(part.unsqueeze(0) for part in task)) for task in some)
+    return Probe(names, scores, nil, change(model, tasks, inner, layers=names), way)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from innerloop.commands.data import Data
 from innerloop.commands.demo import Demo
 from innerloop.commands.evaluate import Evaluate
 from innerloop.commands.paper import Paper
+from innerloop.commands.probe import ProbeCommand
 from innerloop.commands.train import Train
 from innerloop.console import again, explain, say, unboxed
 from innerloop.cpu import tune_cpu
@@ -35,6 +36,7 @@ def main() -> None:
         | Annotated[Train, subcommand("train", default=_train_defaults(sys.argv[1:]))]
         | Annotated[Evaluate, subcommand("evaluate")]
         | Annotated[Classify, subcommand("classify")]
+        | Annotated[ProbeCommand, subcommand("probe")]
         | Annotated[Data, subcommand("data")]
         | Annotated[Paper, subcommand("paper")]
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +12,15 @@ from rich.console import Console
 from rich.table import Column, Table
 from tyro.conf import Positional
 
+from innerloop.checkpoint import write_whole
 from innerloop.console import say
 from innerloop.paper import ARTIFACTS
 from innerloop.paper.artifact import Artifact
 from innerloop.paper.scales import SCALES, Scale
-from innerloop.runs.campaign import Training, carry_out, seconds_left, trainings
+from innerloop.runs.campaign import Training, carry_out, duration, seconds_left, trainings
 from innerloop.runs.execute import How, pick_device
 from innerloop.runs.measure import find
-from innerloop.runs.measures import Measure
+from innerloop.runs.measures import Measure, name_of
 from innerloop.runs.spec import Spec
 
 
@@ -99,10 +100,11 @@ def _plan(command: Paper) -> None:
     for training in trainings(measures, command.store):
         seconds = seconds_left(training, command.store, device)
         total += seconds
-        table.add_row(training.spec.name, str(training.spec.iterations), _done(training), _duration(seconds))
+        shown = duration(seconds) if seconds else "-"
+        table.add_row(training.spec.name, str(training.spec.iterations), _done(training), shown)
     Console().print(table)
     answered = _count(measures, command.store)
-    print(f"{answered} measures are made. About {_duration(total)} of training on this machine are left.")
+    print(f"{answered} measures are made. About {duration(total)} of training on this machine are left.")
 
 
 def _done(training: Training) -> str:
@@ -111,24 +113,32 @@ def _done(training: Training) -> str:
     return f"{training.done}" if training.done else "-"
 
 
-def _duration(seconds: float) -> str:
-    minutes = math.ceil(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-
-
 def _run(command: Paper) -> None:
-    missing = carry_out(command.measures(), command.store, command.how, say)
-    for reason in dict.fromkeys(missing.values()):
-        say(f"{sum(other == reason for other in missing.values())} measures are missing: {reason}")
+    measures = command.measures()
+    missing = carry_out(measures, command.store, command.how, say)
+    reasons = _reasons(command.store)
+    reasons = {name: why for name, why in reasons.items() if name not in set(map(name_of, measures))}
+    reasons |= {name_of(measure): why for measure, why in missing.items()}
+    write_whole(command.store / "missing.json", json.dumps(reasons, indent=1).encode())
+    for why in dict.fromkeys(missing.values()):
+        say(f"{sum(other == why for other in missing.values())} measures are missing: {why}")
     if missing:
-        raise ValueError("not everything could be made; the rest is done, see above for what is missing")
-    say(f"all is made; look at it: innerloop paper report --store {command.store}")
+        raise ValueError("the rest is done; what is missing is said above")
+    say(f"all is made. To look at it: innerloop paper report --store {command.store}")
 
 
 def _report(command: Paper) -> None:
-    from innerloop.report.page import page, write
-
     os.environ.setdefault("MPLBACKEND", "Agg")
-    report = page(command.scales(), lambda measure: find(measure, command.store))
-    write(report, command.out)
-    print(f"report: {command.out / 'index.html'}")
+    from innerloop.report import page, write
+
+    scales, artifacts, reasons = command.scales(), command.artifacts().values(), _reasons(command.store)
+    measures = {measure for artifact in artifacts for scale in scales for measure in artifact.measures(scale)}
+    missing = {measure: why for measure in measures if (why := reasons.get(name_of(measure)))}
+    report = page(scales, lambda measure: find(measure, command.store), artifacts, missing)
+    print(f"report: {write(report, command.out)}")
+
+
+def _reasons(store: Path) -> dict[str, str]:
+    """Why the last `run` could not make some measures, by their names."""
+    path = store / "missing.json"
+    return json.loads(path.read_text()) if path.exists() else {}

@@ -7,7 +7,7 @@ KeyError where a claim or a panel asks for it; `judge` and the report read that 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from innerloop.paper.scales import Scale
@@ -65,6 +65,7 @@ class Table:
     claims: tuple[Claim, ...]
     unit: str = "accuracy %"
     digits: int = 1
+    column_digits: Mapping[str, int] = field(default_factory=dict)  # of columns that have others
 
     def measures(self, scale: Scale) -> list[Measure]:
         """All that it needs, without repetition."""

@@ -19,7 +19,7 @@ from innerloop.checkpoint import load_checkpoint, write_whole
 from innerloop.data import Splits
 from innerloop.inner import Episodes
 from innerloop.outer import meta_train
-from innerloop.runs.execute import How, device_name, open_data, train
+from innerloop.runs.execute import How, device_name, open_data, pick_device, train
 from innerloop.runs.measure import Banks, compute, find
 from innerloop.runs.measures import Measure, Resemblance
 from innerloop.runs.spec import Spec
@@ -126,10 +126,10 @@ def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell)
 
     compute_what_is_ready()
     problems: dict[Spec, str] = {}
-    begun = time.monotonic()
+    left = [seconds_left(training, store, pick_device(how(training.spec).device)) for training in todo]
     for number, training in enumerate(todo, start=1):
-        spec = training.spec
-        tell(f"run {number} of {len(todo)}, {(time.monotonic() - begun) / 60:.0f} min so far: {spec.name}")
+        spec, rest = training.spec, sum(left[number - 1 :])
+        tell(f"run {number} of {len(todo)}: {spec.name}; about {duration(rest)} of training left in all")
         try:
             train(spec, store / spec.name, how(spec))
         except Busy:
@@ -142,6 +142,12 @@ def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell)
     for measure in waiting:
         missing[measure] = next(problems[spec] for spec in measure.runs if spec in problems)
     return missing
+
+
+def duration(seconds: float) -> str:
+    """For people: 12 min, or 3.5 h."""
+    minutes = seconds / 60
+    return "a minute" if minutes < 1.5 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
 def _remembered(how: HowFor) -> Banks:

@@ -85,7 +85,8 @@ def _answer(measure: Measure, store: Path, banks: Banks, device: torch.device, a
             both = first.test_rule() if first.test_rule() == second.test_rule() else None
             rules = both if both and both.adapt else None
             layers = [name for name in analysis.layers_of(networks[0]) if rules or name != "head"]
-            found = analysis.resemblance(*networks, _stream(first, banks, device, episodes), rules, layers=layers)
+            stream = _stream(first, banks, device, episodes)
+            found = analysis.resemblance(networks[0], networks[1], stream, rules, layers=layers)
             return asdict(found)
         case Curves(run):
             return _curves(store / run.name / "metrics.jsonl")

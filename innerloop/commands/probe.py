@@ -1,0 +1,149 @@
+"""innerloop probe"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Column, Table
+from tyro.conf import OmitArgPrefixes, Positional
+
+from innerloop.analysis import Probe, probe
+from innerloop.checkpoint import write_whole
+from innerloop.console import say
+from innerloop.paper.artifact import Panel, Series
+from innerloop.runs.execute import How, open_data, pick_device, score_dict, test_stream
+from innerloop.runs.learner import load_learner
+
+
+@dataclass(frozen=True)
+class ProbeCommand:
+    """Rapid learning or feature reuse? Freeze layer after layer, and compare them before and after adaptation."""
+
+    checkpoint: Positional[Path]
+    """best.safetensors of a run, or the run's folder"""
+    steps: int | None = None
+    """inner steps; as in the run's own test if not given"""
+    shot: int | None = None
+    """support images a class"""
+    query: int = 15
+    """query images a class; fewer where a class has fewer images"""
+    episodes: int = 200
+    """episodes for the accuracies"""
+    compared: int = 50
+    """episodes on which layers are compared"""
+    part: Literal["train", "val", "test"] = "test"
+    """the classes to draw from"""
+    data: str | None = None
+    """other data than it was trained on"""
+    out: Path = Path("probe.png")
+    """where the figure goes: .png or .svg"""
+    how: OmitArgPrefixes[How] = field(default_factory=How)
+    json: bool = False
+    """print JSON"""
+
+    def run(self) -> None:
+        if self.out.suffix not in (".png", ".svg"):
+            raise ValueError(f"--out ends in .png or .svg, got {self.out}")
+        model, spec, shape, _ = load_learner(self.checkpoint)
+        changes: dict[str, Any] = {"shot": self.shot or spec.shot}
+        if self.data is not None:
+            changes |= {"data": self.data, "split": ""}
+        if self.steps is not None:
+            changes["test_steps"] = self.steps
+        asked = replace(spec, **changes)
+        if not asked.test_rule().adapt:
+            raise ValueError(f"{spec.algorithm} training has no inner loop to look into; probe a maml or anil run")
+        device = pick_device(self.how.device)
+        bank = getattr(open_data(asked, self.how), self.part).to(device)
+        if bank.shape != shape:
+            raise ValueError(f"the network takes images of {shape} (c, h, w), {bank.name} has {bank.shape}")
+        query = max(min(self.query, min(bank.sizes) - asked.shot), 1)
+        found = probe(
+            model.to(device),
+            test_stream(bank, asked, self.episodes, query),
+            asked.test_rule(),
+            compared=test_stream(bank, asked, self.compared, query),
+            at_once=self.how.at_once,
+        )
+        _draw(found, self.out)
+        if self.json:
+            print(json.dumps(_as_dict(found), indent=1))
+            return
+        about = f"{asked.way}-way {asked.shot}-shot on {bank.name}, {self.episodes} episodes, {query} queries a class"
+        Console().print(_table(found, about))
+        print(found.verdict)
+        say(f"figure: {self.out}")
+
+
+def _table(found: Probe, title: str) -> Table:
+    columns = ("CCA", "CKA", "weights moved", "accuracy % with it and all before it frozen")
+    table = Table("layer", *(Column(name, justify="right") for name in columns), title=title)
+    table.add_row("(none frozen)", "", "", "", _percent(found, 0))
+    for i, layer in enumerate(found.layers, start=1):
+        change = found.change
+        numbers = (f"{change.cca[layer]:.3f}", f"{change.cka[layer]:.3f}", f"{change.distance[layer]:.3f}")
+        table.add_row(layer, *numbers, _percent(found, i) if i < len(found.layers) else "")
+    table.add_row("(NIL: no head)", "", "", "", f"{100 * found.nil.mean:.2f} ± {100 * found.nil.interval:.2f}")
+    return table
+
+
+def _percent(found: Probe, frozen: int) -> str:
+    score = found.freezing[frozen]
+    return f"{100 * score.mean:.2f} ± {100 * score.interval:.2f}"
+
+
+def _as_dict(found: Probe) -> dict[str, Any]:
+    return {
+        "layers": found.layers,
+        "freezing": [score_dict(score) for score in found.freezing],
+        "nil": score_dict(found.nil),
+        "change": asdict(found.change),
+        "verdict": found.verdict,
+    }
+
+
+def _panels(found: Probe) -> tuple[Panel, ...]:
+    layers = tuple(found.layers)
+    frozen = ("none", *(f"to {layer}" for layer in layers[:-1]))
+    means = tuple(100 * score.mean for score in found.freezing)
+    halves = tuple(100 * score.interval for score in found.freezing)
+    nil = Series("NIL (no head)", frozen, (100 * found.nil.mean,) * len(frozen))
+    change = found.change
+    return (
+        Panel(
+            "Accuracy with layers frozen",
+            "frozen in the inner loop",
+            "accuracy %",
+            (Series("own inner loop", frozen, means, halves), nil),
+        ),
+        Panel(
+            "Similarity before and after adaptation",
+            "layer",
+            "similarity",
+            tuple(
+                Series(name, layers, tuple(values[layer] for layer in layers))
+                for name, values in (("CCA", change.cca), ("CKA", change.cka))
+            ),
+            y_range=(0, 1.02),
+        ),
+        Panel(
+            "How far the weights move",
+            "layer",
+            "Euclidean distance",
+            (Series("distance", layers, tuple(change.distance[layer] for layer in layers)),),
+            kind="bars",
+        ),
+    )
+
+
+def _draw(found: Probe, path: Path) -> None:
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    from innerloop.report.figures import png, svg
+
+    panels = _panels(found)
+    write_whole(path, svg(panels, found.verdict, "probe").encode() if path.suffix == ".svg" else png(panels))
