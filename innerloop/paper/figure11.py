@@ -44,7 +44,7 @@ def panels(answers: Mapping[Any, Answer]) -> tuple[Panel, ...]:
     def points(problem: str, of: tuple[str, str]) -> Series:
         both = [
             (answers[Asked(problem, *of, repeat)]["cca"]["pre-pre"], answers[mixed]["cca"]["pre-pre"])
-            for repeat in range(len(answers))
+            for repeat in sorted({asked.repeat for asked in answers})
             if Asked(problem, *of, repeat) in answers and (mixed := Asked(problem, "anil", "maml", repeat)) in answers
         ]
         x = tuple(same[layer] for same, _ in both for layer in BODY)
@@ -66,7 +66,7 @@ def panels(answers: Mapping[Any, Answer]) -> tuple[Panel, ...]:
 def _strong(panels: Panels) -> bool:
     found = []
     for title in AGAINST:
-        series = list(panels[title].values())
+        series = [panels[title][problem] for problem in MINI]
         found.append(fit([x for one in series for x in one.x], [y for one in series for y in one.y]))
     return all(line.slope > 0 and line.r2 >= 0.8 for line in found)
 

@@ -77,6 +77,7 @@ TABLE = Table(
             ),
         ),
     ),
-    unit="seconds",
+    unit="",
     digits=3,
+    column_digits={column: 2 for column in COLUMNS if column.endswith("speedup")},
 )

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+from made_up import a_figure, a_scale, made_up
+
+from innerloop.paper.artifact import Panel, Series
+from innerloop.report.collect import collect
+from innerloop.report.colours import MEANING, colours, tint
+from innerloop.report.figures import columns, png, svg
+
+PANELS = collect(a_figure(), a_scale(), made_up, {}).panels
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
+def test_every_kind_is_drawn_the_same_every_time(panel):
+    text = svg([panel], "a & b", "one")
+    assert text == svg([panel], "a & b", "one")
+    root = ElementTree.fromstring(text)
+    assert root.get("aria-label") == "a & b"
+    assert {"http", "date", "Matplotlib"} & set(re.findall(r"\w+", text)) <= {"http"}
+    assert text.count("http") == 2, "the names of two namespaces, no address"
+    assert png([panel]).startswith(b"\x89PNG")
+
+
+def test_ids_are_used_and_of_their_own_figure():
+    text = svg(PANELS, "all", "mine")
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert all(each.startswith("mine-") for each in ids)
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', text)) == set(ids)
+
+
+def test_colours_follow_the_meaning():
+    found = colours(
+        ["MAML, seed 0", "ANIL validation", "MAML, seed 1", "iteration 0", "iteration 9", "First order MAML"]
+    )
+    assert found["MAML, seed 0"] == (MEANING["maml"], 0)
+    assert found["MAML, seed 1"] == (MEANING["maml"], 1)
+    assert found["ANIL validation"] == (MEANING["anil"], 0)
+    assert found["First order MAML"][0] not in (MEANING["maml"], found["iteration 0"][0])
+    assert found["iteration 0"][0] != found["iteration 9"][0]
+    assert tint("#3b6fb6", 0) == "#3b6fb6" != tint("#3b6fb6", 1)
+
+
+def test_clouds_too_small_for_a_line_are_drawn():
+    for y in ((0.5,), (0.5, 0.5, 0.5)):
+        panel = Panel("dots", "x", "y", (Series("MAML", (0.5,) * len(y), y),), kind="against")
+        assert ElementTree.fromstring(svg([panel], "dots", "d")) is not None
+
+
+def test_panels_stand_side_by_side():
+    assert [columns(PANELS[:1] * count) for count in (1, 2, 3, 4, 6)] == [1, 2, 3, 2, 2]
