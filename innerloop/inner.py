@@ -208,5 +208,6 @@ def over_tasks(one_task: Callable[[Tensor, Tensor, Tensor], Tensor], episodes: E
 
 def _largest_label(labels: Tensor, loss: Loss) -> int:
     """What can be checked without waiting for a GPU."""
-    known = loss is F.cross_entropy and labels.device.type == "cpu" and not labels.is_floating_point()
+    on_cpu = labels.numel() > 0 and labels.device.type == "cpu"
+    known = loss is F.cross_entropy and on_cpu and not labels.is_floating_point()
     return int(labels.max()) if known else -1

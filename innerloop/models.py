@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from innerloop.convolve import convolve
 from innerloop.norm import TaskNorm
 from innerloop.standardise import halve
 
@@ -40,7 +41,7 @@ class ConvBlock(nn.Module):
         """From (n, inputs, h, w) to (n, outputs, h / 2, w / 2), rounded up with a stride and down with pooling."""
         x = conv_same(x, self.conv)
         if self.pooling == "stride":
-            return F.relu(self.norm(x))
+            return self.norm.rectified(x) if isinstance(self.norm, TaskNorm) else F.relu(self.norm(x))
         if isinstance(self.norm, TaskNorm) and self.norm.weight is None:
             # Shift and ReLU never change which pixel is the largest, so they run on the quarter that is left.
             pooled = halve(self.norm.standardise(x), like=x)
@@ -52,10 +53,9 @@ def conv_same(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """The 3x3 convolution with TensorFlow's SAME padding: where it is odd, the right and the bottom get more."""
     stride = conv.stride[0]
     pads = [max((-(-size // stride) - 1) * stride + 3 - size, 0) for size in x.shape[-2:]]
-    if all(pad == 2 for pad in pads):
-        return F.conv2d(x, conv.weight, conv.bias, stride, padding=1)
     (top, bottom), (left, right) = ((pad // 2, pad - pad // 2) for pad in pads)
-    return F.conv2d(F.pad(x, (left, right, top, bottom)), conv.weight, conv.bias, stride)
+    y = convolve(x, conv.weight, stride, (left, right, top, bottom))
+    return y if conv.bias is None else y + conv.bias.view(-1, 1, 1)
 
 
 class SpatialMean(nn.Module):

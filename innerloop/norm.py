@@ -39,7 +39,7 @@ def statistics_from(first: int) -> Iterator[None]:
 class TaskNorm(nn.Module):
     """Batch norm without memory: it normalises by the batch at hand, in training and at test, one task at a time.
 
-    Scale and shift are applied outside the fused kernel, so that second-order gradients under vmap are right.
+    A scale is applied outside the fused kernel, so that second-order gradients under vmap are right.
 
     Raises:
         ValueError: a channel has a single value, which has no variance.
@@ -53,16 +53,29 @@ class TaskNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x, (n, c, ...)."""
-        return self.affine(self.standardise(x))
+        if self.weight is not None or _first.get() is not None:
+            return self.affine(self.standardise(x))
+        self._check(x)
+        return standardise(x, self.eps, self.bias)
 
-    def standardise(self, x: Tensor) -> Tensor:
-        """Zero mean and unit variance for every channel of x, (n, c, ...)."""
-        first = _first.get()
-        if x[:first].numel() <= x.shape[1]:
+    def rectified(self, x: Tensor) -> Tensor:
+        """Normalise x, (n, c, ...), then ReLU: in one pass where there is no scale."""
+        if self.weight is not None or _first.get() is not None:
+            return self(x).relu()
+        self._check(x)
+        return standardise(x, self.eps, self.bias, relu=True)
+
+    def _check(self, x: Tensor) -> None:
+        if x[: _first.get()].numel() <= x.shape[1]:
             raise ValueError(
                 f"TaskNorm got one value a channel ({tuple(x.shape)}), which has no variance. Use more images a task, "
                 'larger images, or the norm "support".'
             )
+
+    def standardise(self, x: Tensor) -> Tensor:
+        """Zero mean and unit variance for every channel of x, (n, c, ...)."""
+        self._check(x)
+        first = _first.get()
         if first is None:
             return standardise(x, self.eps)
         over = [0, *range(2, x.ndim)]

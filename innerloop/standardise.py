@@ -15,83 +15,118 @@ which is symmetric, so in the direction of v its derivative with respect to g is
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_LARGE = 2**17  # numbers of a task above which a CPU is faster task by task
+_LARGE = 2**12  # numbers of a task above which a CPU is faster task by task
 
 _Dims = tuple[int | None, ...]
 
 
-def standardise(x: Tensor, eps: float) -> Tensor:
-    """Zero mean and unit variance for every channel of x, (n, c, ...)."""
-    return _Standardise.apply(x, eps)[0]
+def signed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """`forward` with its signature at hand, which `Function.apply` else works out anew in every call (15 us)."""
+    forward.__signature__ = inspect.signature(forward)
+    return forward
+
+
+def standardise(x: Tensor, eps: float, shift: Tensor | None = None, *, relu: bool = False) -> Tensor:
+    """Zero mean and unit variance for every channel of x, (n, c, ...); then plus `shift`, (c,); then a ReLU."""
+    return _Standardise.apply(x, shift, eps, relu, False)[0]
 
 
 class _Standardise(torch.autograd.Function):
-    """x to (y, mean, r)."""
+    """x and shift, both with an axis of tasks in front or neither, to (output, mean, r)."""
 
     @staticmethod
-    def forward(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        return torch.native_batch_norm(x, None, None, None, None, True, 0.0, eps)
+    @signed
+    def forward(x: Tensor, shift: Tensor | None, eps: float, relu: bool, tasks: bool) -> tuple[Any, ...]:
+        if tasks:
+            return each_task(lambda x, shift: _Standardise.forward(x, shift, eps, relu, False), x, shift)
+        output, mean, r = torch.native_batch_norm(x, None, shift, None, None, True, 0.0, eps)
+        return output.relu_() if relu else output, mean, r
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        _, mean, r = output
-        ctx.eps = inputs[1]
+        y, mean, r = output
+        _, _, ctx.eps, relu, ctx.tasks = inputs
         ctx.mark_non_differentiable(mean, r)
-        ctx.save_for_backward(inputs[0], mean, r)
+        ctx.save_for_backward(inputs[0], mean, r, y if relu else None)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor, None]:
-        x, mean, r = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative may follow
-            return _Gradient.apply(g, x, mean, r, ctx.eps)[0], None
-        mask = [True, False, False]
-        g = _laid_out(g, x)
-        return torch.ops.aten.native_batch_norm_backward(g, x, None, None, None, mean, r, True, ctx.eps, mask)[0], None
+    def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, r, output = ctx.saved_tensors
+        gradient = _Gradient.apply if torch.is_grad_enabled() else _Gradient.forward  # may a second derivative follow?
+        output = None if output is None else output.detach()
+        by_x, by_shift, _ = gradient(g, x, mean, r, output, ctx.eps, ctx.tasks)
+        return by_x, by_shift if ctx.needs_input_grad[1] else None, None, None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: _Dims, x: Tensor, eps: float) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:  # noqa: ARG004
-        return _over_tasks(lambda x: _Standardise.apply(x, eps), in_dims[:1], x)
+    def vmap(info: Any, dims: _Dims, *inputs: Any) -> tuple[Any, tuple[int, ...]]:
+        return _over_tasks(_Standardise.apply, info.batch_size, dims, *inputs)
 
 
 class _Gradient(torch.autograd.Function):
-    """(g, x) to (P(g), <g>, <g y>), given the mean and r of x."""
+    """(g, x) to (P(g), the sum of g, the sum of g y), given the mean and r of x and, after a ReLU, its output."""
 
     @staticmethod
-    def forward(g: Tensor, x: Tensor, mean: Tensor, r: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG004
-        g, r, y = _laid_out(g, x), _wide(r, x), _standardised(x, mean, r)
-        g_mean, slope = _mean(g), _mean(g * y)
-        return torch.addcmul(-r * g_mean, g, r).addcmul_(y, -r * slope), g_mean, slope
+    @signed
+    def forward(
+        g: Tensor, x: Tensor, mean: Tensor, r: Tensor, output: Tensor | None, eps: float, tasks: bool
+    ) -> tuple[Any, ...]:
+        if tasks:
+            return each_task(lambda *task: _Gradient.forward(*task, eps, False), g, x, mean, r, output)
+        return _first(_behind(g, output, x), x, mean, r, eps)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.eps = inputs[-1]
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*inputs[:-1], *output[1:])
+        ctx.eps, ctx.tasks = inputs[-2:]
+        ctx.mark_non_differentiable(output[2])
+        ctx.save_for_backward(*inputs[:5], *output[1:])
 
     @staticmethod
-    def backward(ctx: Any, v: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        g, x, mean, r, g_mean, b = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a third derivative may follow: all must be functions of g and x
-            mean = _mean(x)
-            r = torch.rsqrt(_mean((x - mean).square()) + ctx.eps)
-            g_mean, b = _mean(g), _mean(g * (x - mean) * r)
-        g, v, r, y = _laid_out(g, x), _laid_out(v, x), _wide(r, x), _standardised(x, mean, r)
-        v_mean, a, c = _mean(v), _mean(v * y), _mean(v * g)
-        by_g = torch.addcmul(-r * v_mean, v, r).addcmul_(y, -r * a)
-        scale = -r * r
-        by_x = torch.addcmul(-scale * (b * v_mean + a * g_mean), v, scale * b)
-        by_x.addcmul_(g, scale * a).addcmul_(y, scale * (c - v_mean * g_mean - 3 * a * b))
-        return by_g, by_x, None, None, None
+    def backward(ctx: Any, v: Tensor, by_sum: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = v, by_sum, *ctx.saved_tensors
+        second = partial(_second, eps=ctx.eps)
+        return *(each_task(second, *tensors) if ctx.tasks else second(*tensors)), *[None] * 5
 
     @staticmethod
-    def vmap(info: Any, in_dims: _Dims, *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:  # noqa: ARG004
-        return _over_tasks(lambda *task: _Gradient.apply(*task, inputs[-1]), in_dims[:-1], *inputs[:-1])
+    def vmap(info: Any, dims: _Dims, *inputs: Any) -> tuple[Any, tuple[int, ...]]:
+        return _over_tasks(_Gradient.apply, info.batch_size, dims, *inputs)
+
+
+def _second(
+    v: Tensor,
+    by_sum: Tensor,
+    g: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    r: Tensor,
+    output: Tensor | None,
+    *sums: Tensor,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """The derivative of `_Gradient` in the direction of v and of `by_sum`: by g and by x."""
+    g, v = _behind(g, output, x), _laid_out(v, x)
+    if torch.is_grad_enabled():  # a third derivative may follow: all must be functions of g and x
+        mean = _mean(x)
+        r = torch.rsqrt(_mean((x - mean).square()) + eps)
+        y = (x - mean) * r
+        g_mean, b, v_mean, a = _mean(g), _mean(g * y), _mean(v), _mean(v * y)
+        by_g = r * (v - v_mean - a * y)
+    else:
+        by_g, *v_sums = _first(v, x, mean, r, eps)
+        count = x.numel() // x.shape[1]
+        g_mean, b, v_mean, a = (_wide(total, x) / count for total in (*sums, *v_sums))
+        mean, r = _wide(mean, x), _wide(r, x)
+    scale, of_y = -r * r, _mean(v * g) - v_mean * g_mean - 3 * a * b
+    by_x = torch.addcmul(-scale * (b * v_mean + a * g_mean + of_y * r * mean), v, scale * b)
+    by_x.addcmul_(g, scale * a).addcmul_(x, scale * of_y * r)
+    return _behind(by_g + _wide(by_sum, x), output, x), by_x
 
 
 def halve(y: Tensor, like: Tensor) -> Tensor:
@@ -105,6 +140,7 @@ class _Halve(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @signed
     def forward(y: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG004
         return torch.ops.aten.max_pool2d_with_indices(y, [2, 2])
 
@@ -120,27 +156,68 @@ class _Halve(torch.autograd.Function):
         return pool(g, like, [2, 2], [2, 2], [0, 0], [1, 1], False, where), None
 
 
+def tasks_first(count: int, dims: _Dims, *tensors: Tensor | None) -> list[Tensor | None]:
+    """Each tensor with its axis of tasks first, also where all tasks share it."""
+    return [
+        None if x is None else x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0)
+        for x, dim in zip(tensors, dims, strict=False)
+    ]
+
+
+def each_task(function: Callable[..., Any], *tensors: Tensor | None) -> Any:
+    """`function` of one task after the other, each result in its own memory layout: `torch.stack` would lose it."""
+    count = next(len(x) for x in tensors if x is not None)
+    wholes: list[Any] = []
+    for i in range(count):
+        parts = function(*(x if x is None else x[i] for x in tensors))
+        wholes = wholes or [x if x is None else _room(count, x) for x in parts]
+        for whole, part in zip(wholes, parts, strict=True):
+            if whole is not None:
+                whole[i].copy_(part)
+    return tuple(wholes)
+
+
+def _room(count: int, x: Tensor) -> Tensor:
+    """Empty, for `count` such tensors in the layout of x."""
+    one = torch.empty_like(x)
+    return one.new_empty_strided((count, *one.shape), (one.numel(), *one.stride()))
+
+
 def _over_tasks(
-    function: Callable[..., Any], dims: _Dims, *tensors: Tensor
+    function: Callable[..., Any], count: int, dims: _Dims, *inputs: Any
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """`function` for every task. The tasks' axis of each tensor is in `dims`; that of each result is its first."""
-    count = next(x.shape[dim] for x, dim in zip(tensors, dims, strict=True) if dim is not None)
-    tasks = [
-        x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0) for x, dim in zip(tensors, dims, strict=True)
-    ]
-    if tensors[0].is_cuda or tensors[0].numel() < _LARGE * count:  # one kernel: other tasks are further channels
-        results = function(*(x.flatten(0, 1) if x.ndim == 2 else x.movedim(0, 1).flatten(1, 2) for x in tasks))
-        parts = [x.unflatten(0 if x.ndim == 1 else 1, (count, -1)) for x in results]
-        stacked = tuple(x if x.ndim == 2 else x.movedim(1, 0) for x in parts)
+    *settings, nested = (x for x in inputs if isinstance(x, bool | float))
+    tensors = tasks_first(count, dims, *inputs[: -1 - len(settings)])
+    first = tensors[0]
+    assert first is not None
+    if nested:  # a vmap inside of this one: both axes are of tasks
+        results = function(*(None if x is None else x.flatten(0, 1) for x in tensors), *settings, True)
+        results = tuple(x.unflatten(0, (count, -1)) for x in results)
+    elif first.is_cuda or first.numel() < _LARGE * count:  # one kernel: other tasks are further channels
+        parts = function(*(None if x is None else _as_channels(x) for x in tensors), *settings, False)
+        parts = [x.unflatten(0 if x.ndim == 1 else 1, (count, -1)) for x in parts]
+        results = tuple(x if x.ndim == 2 else x.movedim(1, 0) for x in parts)
     else:  # a task's images lie together in memory, so nothing has to be rearranged
-        stacked = tuple(map(torch.stack, zip(*(function(*task) for task in zip(*tasks, strict=True)), strict=True)))
-    return stacked, (0,) * len(stacked)
+        results = function(*tensors, *settings, True)
+    return results, (0,) * len(results)
 
 
-def _standardised(x: Tensor, mean: Tensor, r: Tensor) -> Tensor:
-    """y again: to compute it twice is cheaper than to keep it."""
-    mean, r = _wide(mean, x), _wide(r, x)
-    return torch.addcmul(-mean * r, x, r)
+def _as_channels(x: Tensor) -> Tensor:
+    """(t, c) to (t c), and (t, n, c, ...) to (n, t c, ...)."""
+    return x.flatten(0, 1) if x.ndim == 2 else x.movedim(0, 1).flatten(1, 2)
+
+
+def _first(g: Tensor, x: Tensor, mean: Tensor, r: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """P(g), and for every channel the sum of g and of g y."""
+    one, every = torch.ones_like(r), [True, True, True]
+    p, slope, total = torch.ops.aten.native_batch_norm_backward(g, x, one, None, None, mean, r, True, eps, every)
+    return p, total, slope
+
+
+def _behind(g: Tensor, output: Tensor | None, like: Tensor) -> Tensor:
+    """The gradient behind a ReLU with this output, if there is one, in the layout of `like`."""
+    return _laid_out(g if output is None else torch.ops.aten.threshold_backward(g, output, 0), like)
 
 
 def _mean(x: Tensor) -> Tensor:

@@ -19,14 +19,16 @@ LIGHT = {"torch", *sys.stdlib_module_names}
 LOWER = {
     "norm": {"standardise"},
     "standardise": set(),
+    "convolve": {"standardise"},
     "modules": set(),
     "cpu": set(),
     "inner": {"norm", "modules"},
     "rules": {"inner", "modules", "norm"},
     "outer": {"inner", "norm", "rules"},
     "rl": {"inner", "norm", "rules", "models"},
-    "models": {"inner", "norm", "standardise"},
+    "models": {"convolve", "inner", "norm", "standardise"},
     "episodes": {"inner", "norm"},
+    "analysis": {"inner", "modules", "norm", "outer", "rules", "similarity"},
     "similarity": {"inner", "norm", "modules"},
     "data": {"episodes", "inner", "norm"},
 }
@@ -39,8 +41,8 @@ UPPER = {
     "demo": {"runs", "classifier"},
     "console": set(),
 }
-DOORS = {"cli", "__init__", "__main__"}  # may import all; nothing imports them
-ONLY_TORCH = ("inner", "standardise", "modules", "norm", "rules", "outer", "models", "episodes", "cpu")
+DOORS = {"cli", "commands", "__init__", "__main__"}  # may import all; nothing imports them
+ONLY_TORCH = ("inner", "standardise", "convolve", "modules", "norm", "rules", "outer", "models", "episodes", "cpu")
 
 
 def part_of(path: Path) -> str:

@@ -56,3 +56,35 @@ def test_the_third_derivative():
         return torch.autograd.grad(standardise(x, 1e-3).exp().sum(), x, create_graph=True)[0]
 
     assert gradgradcheck(first, x)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("x", [images(4, 3, 3, 2), images(4, 3, 3, 2, channels_last=True), images(7, 3)])
+def test_shift_and_relu_in_the_same_pass(x, relu):
+    shift = torch.tensor([0.3, -0.4, 0.1], dtype=torch.float64, requires_grad=True)
+
+    def apart(x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        y = standardise(x, 1e-3) + shift.view(-1, *[1] * (x.ndim - 2))
+        return y.relu() if relu else y
+
+    def together(x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        return standardise(x, 1e-3, shift, relu=relu)
+
+    torch.testing.assert_close(together(x, shift), apart(x, shift))
+    assert gradcheck(together, (x, shift))
+    assert gradgradcheck(lambda *inputs: together(*inputs).sin(), (x, shift))
+
+
+@pytest.mark.parametrize("large", [0, 2**40], ids=["task by task", "as channels"])
+def test_a_vmap_in_a_vmap(large, monkeypatch):
+    monkeypatch.setattr(module, "_LARGE", large)
+    x, shift = images(2, 3, 4, 2, 3, 3), torch.tensor([0.3, -0.4], dtype=torch.float64, requires_grad=True)
+
+    def task(x: torch.Tensor) -> torch.Tensor:
+        return grad(lambda b: standardise(x, 1e-3, b, relu=True).exp().mean())(shift).square().sum()
+
+    batched = vmap(vmap(task))(x)
+    looped = torch.stack([torch.stack([task(one) for one in some]) for some in x])
+    torch.testing.assert_close(batched, looped)
+    gradients = [torch.autograd.grad(values.sum(), [x, shift]) for values in (batched, looped)]
+    torch.testing.assert_close(*gradients)
