@@ -15,7 +15,6 @@ from torch import Generator, Tensor, nn
 
 from innerloop.convolve import convolve
 from innerloop.norm import TaskNorm
-from innerloop.standardise import halve
 
 Norms = Callable[[int], nn.Module]
 Pooling = Literal["max", "stride"]
@@ -44,8 +43,7 @@ class ConvBlock(nn.Module):
             return self.norm.rectified(x) if isinstance(self.norm, TaskNorm) else F.relu(self.norm(x))
         if isinstance(self.norm, TaskNorm) and self.norm.weight is None:
             # Shift and ReLU never change which pixel is the largest, so they run on the quarter that is left.
-            pooled = halve(self.norm.standardise(x), like=x)
-            return F.relu(self.norm.affine(pooled), inplace=True)
+            return F.relu(self.norm.affine(self.norm.halved(x)), inplace=True)
         return F.max_pool2d(F.relu(self.norm(x)), 2)
 
 

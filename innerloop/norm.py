@@ -14,9 +14,10 @@ from contextvars import ContextVar
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.standardise import standardise
+from innerloop.standardise import halved, standardise
 
 Norm = Literal["transductive", "support", "single"]
 
@@ -82,6 +83,13 @@ class TaskNorm(nn.Module):
         mean = x[:first].mean(over, keepdim=True)
         variance = (x[:first] - mean).square().mean(over, keepdim=True)
         return (x - mean) * torch.rsqrt(variance + self.eps)
+
+    def halved(self, x: Tensor) -> Tensor:
+        """Standardise x, (n, c, h, w), then 2x2 max pooling."""
+        self._check(x)
+        if _first.get() is not None:
+            return F.max_pool2d(self.standardise(x), 2)
+        return halved(x, self.eps)
 
     def affine(self, x: Tensor) -> Tensor:
         """Scale and shift the channels of x, (n, c, ...)."""

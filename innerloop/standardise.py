@@ -129,31 +129,103 @@ def _second(
     return _behind(by_g + _wide(by_sum, x), output, x), by_x
 
 
-def halve(y: Tensor, like: Tensor) -> Tensor:
-    """2x2 max pooling of y, (n, c, h, w). Its backward pass needs only the shape of its input, so it keeps `like`."""
-    return _Halve.apply(y, like.detach())[0]
+def halved(x: Tensor, eps: float) -> Tensor:
+    """`standardise` of x, (n, c, h, w), then 2x2 max pooling: going back takes one tensor as large as x, not two.
+
+    With U the way back through the pooling and g as large as the pooled y, the first derivative is P(U g).
+    """
+    return _Halved.apply(x, eps, False)[0]
 
 
-class _Halve(torch.autograd.Function):
-    """y to (pooled y, where each came from)."""
-
-    generate_vmap_rule = True
+class _Halved(torch.autograd.Function):
+    """x, with an axis of tasks in front or without, to (pooled y, mean, r, where each came from)."""
 
     @staticmethod
     @signed
-    def forward(y: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG004
-        return torch.ops.aten.max_pool2d_with_indices(y, [2, 2])
+    def forward(x: Tensor, eps: float, tasks: bool) -> tuple[Any, ...]:
+        if tasks:
+            return each_task(lambda x: _Halved.forward(x, eps, False), x)
+        y, mean, r = torch.native_batch_norm(x, None, None, None, None, True, 0.0, eps)
+        pooled, where = torch.ops.aten.max_pool2d_with_indices(y, [2, 2])
+        return pooled, mean, r, where
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(inputs[1], output[1])
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, ctx.eps, ctx.tasks = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(inputs[0], *output)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor, None]:
-        like, where = ctx.saved_tensors
-        pool = torch.ops.aten.max_pool2d_with_indices_backward
-        return pool(g, like, [2, 2], [2, 2], [0, 0], [1, 1], False, where), None
+    def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, pooled, mean, r, where = ctx.saved_tensors
+        gradient = _HalvedGradient.apply if torch.is_grad_enabled() else _HalvedGradient.forward
+        return gradient(g, x, mean, r, pooled.detach(), where, ctx.eps, ctx.tasks)[0], None, None
+
+    @staticmethod
+    def vmap(info: Any, dims: _Dims, *inputs: Any) -> tuple[Any, tuple[int, ...]]:
+        return _over_tasks(_Halved.apply, info.batch_size, dims, *inputs)
+
+
+class _HalvedGradient(torch.autograd.Function):
+    """(g, x) to (P(U g), the sum of g, the sum of U g y), given what `_Halved` found."""
+
+    @staticmethod
+    @signed
+    def forward(
+        g: Tensor, x: Tensor, mean: Tensor, r: Tensor, pooled: Tensor, where: Tensor, eps: float, tasks: bool
+    ) -> tuple[Any, ...]:
+        if tasks:
+            return each_task(lambda *task: _HalvedGradient.forward(*task, eps, False), g, x, mean, r, pooled, where)
+        count, (mean, r) = x.numel() // x.shape[1], (_wide(part, x) for part in (mean, r))
+        total, slope = (part.sum((0, 2, 3), keepdim=True) for part in (g, g * pooled))
+        of_x = -r * r * slope / count
+        p = _unpooled(g * r, x, where).addcmul_(x, of_x).sub_(of_x * mean + r * total / count)
+        return p, total.flatten(), slope.flatten()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.eps, ctx.tasks = inputs[-2:]
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*inputs[:6], *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = v, *ctx.saved_tensors
+        second = partial(_halved_second, eps=ctx.eps)
+        return *(each_task(second, *tensors) if ctx.tasks else second(*tensors)), *[None] * 6
+
+    @staticmethod
+    def vmap(info: Any, dims: _Dims, *inputs: Any) -> tuple[Any, tuple[int, ...]]:
+        return _over_tasks(_HalvedGradient.apply, info.batch_size, dims, *inputs)
+
+
+def _halved_second(
+    v: Tensor, g: Tensor, x: Tensor, mean: Tensor, r: Tensor, pooled: Tensor, where: Tensor, *sums: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """The derivative of `_HalvedGradient` in the direction of v: by g and by x."""
+    v, count = _laid_out(v, x), x.numel() // x.shape[1]
+    if torch.is_grad_enabled():  # a third derivative may follow: all must be functions of g and x
+        by_whole, by_x = _second(v, torch.zeros_like(r), _unpooled(g, x, where), x, mean, r, None, eps=eps)
+        return _picked(by_whole, where), by_x
+    every = torch.ops.aten.native_batch_norm_backward
+    _, v_slope, v_total = every(v, x, torch.ones_like(r), None, None, mean, r, True, eps, [False, True, True])
+    g_mean, b, v_mean, a = (_wide(total, x) / count for total in (*sums, v_total, v_slope))
+    mean, r, v_picked = _wide(mean, x), _wide(r, x), _picked(v, where)
+    scale, of_y = -r * r, (v_picked * g).sum((0, 2, 3), keepdim=True) / count - v_mean * g_mean - 3 * a * b
+    by_x = _unpooled(g * (scale * a), x, where).addcmul_(v, scale * b).addcmul_(x, scale * of_y * r)
+    by_x.sub_(scale * (b * v_mean + a * g_mean + of_y * r * mean))
+    return r * (v_picked - v_mean - a * pooled), by_x
+
+
+def _unpooled(g: Tensor, like: Tensor, where: Tensor) -> Tensor:
+    """U g: zeros in the shape and layout of `like`, but where the pooled values came from."""
+    backward = torch.ops.aten.max_pool2d_with_indices_backward
+    return backward(g, like.detach(), [2, 2], [2, 2], [0, 0], [1, 1], False, where)
+
+
+def _picked(v: Tensor, where: Tensor) -> Tensor:
+    """The transpose of U: the values of v where the pooled ones came from."""
+    return v.flatten(2).gather(2, where.flatten(2)).view_as(where)
 
 
 def tasks_first(count: int, dims: _Dims, *tensors: Tensor | None) -> list[Tensor | None]:

@@ -9,7 +9,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, vmap
 
 from innerloop import standardise as module
-from innerloop.standardise import halve, standardise
+from innerloop.standardise import halved, standardise
 
 
 def images(*shape: int, channels_last: bool = False) -> torch.Tensor:
@@ -42,11 +42,37 @@ def test_second_derivatives_batched_over_tasks(large, monkeypatch):
     torch.testing.assert_close(together, torch.autograd.grad(looped, [x, weight]))
 
 
-def test_halving_keeps_another_tensor_of_the_same_shape():
-    y, like = images(2, 3, 5, 4), torch.zeros(2, 3, 5, 4, dtype=torch.float64)
-    torch.testing.assert_close(halve(y, like), F.max_pool2d(y, 2))
-    assert gradcheck(lambda y: halve(y, like), y)
-    assert gradgradcheck(lambda y: halve(y, like).sin(), y)
+SIZES = [images(3, 2, 5, 4), images(3, 2, 4, 4, channels_last=True)]
+
+
+@pytest.mark.parametrize("x", SIZES)
+def test_pooling_in_the_same_pass(x):
+    torch.testing.assert_close(halved(x, 1e-3), F.max_pool2d(standardise(x, 1e-3), 2))
+    assert gradcheck(lambda x: halved(x, 1e-3), x)
+    assert gradgradcheck(lambda x: halved(x, 1e-3).sin(), x)
+
+
+@pytest.mark.parametrize("x", SIZES)
+def test_its_third_derivative(x):
+    def first(x: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad(halved(x, 1e-3).exp().sum(), x, create_graph=True)[0]
+
+    assert gradgradcheck(first, x)
+
+
+@pytest.mark.parametrize("large", [0, 2**40], ids=["task by task", "as channels"])
+def test_pooling_batched_over_tasks(large, monkeypatch):
+    monkeypatch.setattr(module, "_LARGE", large)
+    x, weight = images(2, 3, 4, 2, 4, 5), torch.tensor([1.5, -0.5], dtype=torch.float64, requires_grad=True)
+
+    def task(x: torch.Tensor) -> torch.Tensor:
+        return grad(lambda w: halved(x * w.view(2, 1, 1), 1e-3).exp().mean())(weight).square().sum()
+
+    batched = vmap(vmap(task))(x)
+    looped = torch.stack([torch.stack([task(one) for one in some]) for some in x])
+    torch.testing.assert_close(batched, looped)
+    gradients = [torch.autograd.grad(values.sum(), [x, weight]) for values in (batched, looped)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_the_third_derivative():
