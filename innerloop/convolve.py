@@ -19,9 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from innerloop.standardise import each_task, signed, tasks_first
+from innerloop.by_task import Dims, each_task, signed, tasks_first
 
-_Dims = tuple[Any, ...]
 _Pads = tuple[int, int, int, int]  # left, right, top, bottom
 _Maybe = Tensor | None
 
@@ -60,7 +59,7 @@ class _Convolve(torch.autograd.Function):
         return *gradients(g, *ctx.saved_tensors, *ctx.how, ctx.needs_input_grad[:2]), None, None
 
     @staticmethod
-    def vmap(info: Any, dims: _Dims, x: Tensor, w: Tensor, *how: Any) -> tuple[Any, Any]:
+    def vmap(info: Any, dims: Dims, x: Tensor, w: Tensor, *how: Any) -> tuple[Any, Any]:
         if dims[1] is None:  # one weight for all tasks: one batch of images
             x = x.movedim(dims[0], 0)
             results = _Convolve.apply(x.flatten(0, 1), w, *how)
@@ -111,7 +110,7 @@ class _Gradients(torch.autograd.Function):
         return by_g, by_x, by_w, None, None, None, None
 
     @staticmethod
-    def vmap(info: Any, dims: _Dims, *inputs: Any) -> tuple[Any, Any]:
+    def vmap(info: Any, dims: Dims, *inputs: Any) -> tuple[Any, Any]:
         results = _Gradients.apply(*tasks_first(info.batch_size, dims, *inputs[:4]), *inputs[4:])
         return results, tuple(part if part is None else 0 for part in results)
 

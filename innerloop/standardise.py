@@ -15,23 +15,13 @@ which is symmetric, so in the direction of v its derivative with respect to g is
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_LARGE = 2**12  # numbers of a task above which a CPU is faster task by task
-
-_Dims = tuple[int | None, ...]
-
-
-def signed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """`forward` with its signature at hand, which `Function.apply` else works out anew in every call (15 us)."""
-    forward.__signature__ = inspect.signature(forward)
-    return forward
+from innerloop.by_task import Dims, each_task, over_tasks, signed
 
 
 def standardise(x: Tensor, eps: float, shift: Tensor | None = None, *, relu: bool = False) -> Tensor:
@@ -66,8 +56,8 @@ class _Standardise(torch.autograd.Function):
         return by_x, by_shift if ctx.needs_input_grad[1] else None, None, None, None
 
     @staticmethod
-    def vmap(info: Any, dims: _Dims, *inputs: Any) -> tuple[Any, tuple[int, ...]]:
-        return _over_tasks(_Standardise.apply, info.batch_size, dims, *inputs)
+    def vmap(info: Any, dims: Dims, *inputs: Any) -> tuple[Any, tuple[int, ...]]:
+        return over_tasks(_Standardise.apply, info.batch_size, dims, *inputs)
 
 
 class _Gradient(torch.autograd.Function):
@@ -95,8 +85,8 @@ class _Gradient(torch.autograd.Function):
         return *(each_task(second, *tensors) if ctx.tasks else second(*tensors)), *[None] * 5
 
     @staticmethod
-    def vmap(info: Any, dims: _Dims, *inputs: Any) -> tuple[Any, tuple[int, ...]]:
-        return _over_tasks(_Gradient.apply, info.batch_size, dims, *inputs)
+    def vmap(info: Any, dims: Dims, *inputs: Any) -> tuple[Any, tuple[int, ...]]:
+        return over_tasks(_Gradient.apply, info.batch_size, dims, *inputs)
 
 
 def _second(
@@ -162,8 +152,8 @@ class _Halved(torch.autograd.Function):
         return gradient(g, x, mean, r, pooled.detach(), where, ctx.eps, ctx.tasks)[0], None, None
 
     @staticmethod
-    def vmap(info: Any, dims: _Dims, *inputs: Any) -> tuple[Any, tuple[int, ...]]:
-        return _over_tasks(_Halved.apply, info.batch_size, dims, *inputs)
+    def vmap(info: Any, dims: Dims, *inputs: Any) -> tuple[Any, tuple[int, ...]]:
+        return over_tasks(_Halved.apply, info.batch_size, dims, *inputs)
 
 
 class _HalvedGradient(torch.autograd.Function):
@@ -195,8 +185,8 @@ class _HalvedGradient(torch.autograd.Function):
         return *(each_task(second, *tensors) if ctx.tasks else second(*tensors)), *[None] * 6
 
     @staticmethod
-    def vmap(info: Any, dims: _Dims, *inputs: Any) -> tuple[Any, tuple[int, ...]]:
-        return _over_tasks(_HalvedGradient.apply, info.batch_size, dims, *inputs)
+    def vmap(info: Any, dims: Dims, *inputs: Any) -> tuple[Any, tuple[int, ...]]:
+        return over_tasks(_HalvedGradient.apply, info.batch_size, dims, *inputs)
 
 
 def _halved_second(
@@ -226,58 +216,6 @@ def _unpooled(g: Tensor, like: Tensor, where: Tensor) -> Tensor:
 def _picked(v: Tensor, where: Tensor) -> Tensor:
     """The transpose of U: the values of v where the pooled ones came from."""
     return v.flatten(2).gather(2, where.flatten(2)).view_as(where)
-
-
-def tasks_first(count: int, dims: _Dims, *tensors: Tensor | None) -> list[Tensor | None]:
-    """Each tensor with its axis of tasks first, also where all tasks share it."""
-    return [
-        None if x is None else x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0)
-        for x, dim in zip(tensors, dims, strict=False)
-    ]
-
-
-def each_task(function: Callable[..., Any], *tensors: Tensor | None) -> Any:
-    """`function` of one task after the other, each result in its own memory layout: `torch.stack` would lose it."""
-    count = next(len(x) for x in tensors if x is not None)
-    wholes: list[Any] = []
-    for i in range(count):
-        parts = function(*(x if x is None else x[i] for x in tensors))
-        wholes = wholes or [x if x is None else _room(count, x) for x in parts]
-        for whole, part in zip(wholes, parts, strict=True):
-            if whole is not None:
-                whole[i].copy_(part)
-    return tuple(wholes)
-
-
-def _room(count: int, x: Tensor) -> Tensor:
-    """Empty, for `count` such tensors in the layout of x."""
-    one = torch.empty_like(x)
-    return one.new_empty_strided((count, *one.shape), (one.numel(), *one.stride()))
-
-
-def _over_tasks(
-    function: Callable[..., Any], count: int, dims: _Dims, *inputs: Any
-) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """`function` for every task. The tasks' axis of each tensor is in `dims`; that of each result is its first."""
-    *settings, nested = (x for x in inputs if isinstance(x, bool | float))
-    tensors = tasks_first(count, dims, *inputs[: -1 - len(settings)])
-    first = tensors[0]
-    assert first is not None
-    if nested:  # a vmap inside of this one: both axes are of tasks
-        results = function(*(None if x is None else x.flatten(0, 1) for x in tensors), *settings, True)
-        results = tuple(x.unflatten(0, (count, -1)) for x in results)
-    elif first.is_cuda or first.numel() < _LARGE * count:  # one kernel: other tasks are further channels
-        parts = function(*(None if x is None else _as_channels(x) for x in tensors), *settings, False)
-        parts = [x.unflatten(0 if x.ndim == 1 else 1, (count, -1)) for x in parts]
-        results = tuple(x if x.ndim == 2 else x.movedim(1, 0) for x in parts)
-    else:  # a task's images lie together in memory, so nothing has to be rearranged
-        results = function(*tensors, *settings, True)
-    return results, (0,) * len(results)
-
-
-def _as_channels(x: Tensor) -> Tensor:
-    """(t, c) to (t c), and (t, n, c, ...) to (n, t c, ...)."""
-    return x.flatten(0, 1) if x.ndim == 2 else x.movedim(0, 1).flatten(1, 2)
 
 
 def _first(g: Tensor, x: Tensor, mean: Tensor, r: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:

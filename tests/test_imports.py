@@ -18,8 +18,9 @@ LIGHT = {"torch", *sys.stdlib_module_names}
 # The lower parts, and what of innerloop each may import. One that is not named here may import any but the upper ones.
 LOWER = {
     "norm": {"standardise"},
-    "standardise": set(),
-    "convolve": {"standardise"},
+    "by_task": set(),
+    "standardise": {"by_task"},
+    "convolve": {"by_task"},
     "modules": set(),
     "cpu": set(),
     "inner": {"norm", "modules"},
@@ -42,7 +43,19 @@ UPPER = {
     "console": set(),
 }
 DOORS = {"cli", "commands", "__init__", "__main__"}  # may import all; nothing imports them
-ONLY_TORCH = ("inner", "standardise", "convolve", "modules", "norm", "rules", "outer", "models", "episodes", "cpu")
+ONLY_TORCH = (
+    "inner",
+    "by_task",
+    "standardise",
+    "convolve",
+    "modules",
+    "norm",
+    "rules",
+    "outer",
+    "models",
+    "episodes",
+    "cpu",
+)
 
 
 def part_of(path: Path) -> str:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, vmap
 
-from innerloop import standardise as module
+from innerloop import by_task
 from innerloop.standardise import halved, standardise
 
 
@@ -29,7 +29,7 @@ def test_values_and_two_derivatives(x):
 
 @pytest.mark.parametrize("large", [0, 2**40], ids=["task by task", "as channels"])
 def test_second_derivatives_batched_over_tasks(large, monkeypatch):
-    monkeypatch.setattr(module, "_LARGE", large)
+    monkeypatch.setattr(by_task, "LARGE", large)
     x, weight = images(3, 4, 2, 3, 3), torch.tensor([1.5, -0.5], dtype=torch.float64, requires_grad=True)
 
     def step(x: torch.Tensor) -> torch.Tensor:
@@ -62,7 +62,7 @@ def test_its_third_derivative(x):
 
 @pytest.mark.parametrize("large", [0, 2**40], ids=["task by task", "as channels"])
 def test_pooling_batched_over_tasks(large, monkeypatch):
-    monkeypatch.setattr(module, "_LARGE", large)
+    monkeypatch.setattr(by_task, "LARGE", large)
     x, weight = images(2, 3, 4, 2, 4, 5), torch.tensor([1.5, -0.5], dtype=torch.float64, requires_grad=True)
 
     def task(x: torch.Tensor) -> torch.Tensor:
@@ -103,7 +103,7 @@ def test_shift_and_relu_in_the_same_pass(x, relu):
 
 @pytest.mark.parametrize("large", [0, 2**40], ids=["task by task", "as channels"])
 def test_a_vmap_in_a_vmap(large, monkeypatch):
-    monkeypatch.setattr(module, "_LARGE", large)
+    monkeypatch.setattr(by_task, "LARGE", large)
     x, shift = images(2, 3, 4, 2, 3, 3), torch.tensor([0.3, -0.4], dtype=torch.float64, requires_grad=True)
 
     def task(x: torch.Tensor) -> torch.Tensor:
