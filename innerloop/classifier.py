@@ -170,11 +170,11 @@ class FewShotClassifier:
 
     def _learn(self, images: Tensor, labels: Tensor, classes: list[Hashable]) -> None:
         spec, ways = self.learner.spec, len(classes)
-        if self.method == "head" and ways > spec.way:
-            raise ValueError(f'{ways} classes, but the head has {spec.way} outputs: give fewer, or use method "nil"')
         adapts = bool(spec.test_rule().adapt)
         if self.method == "head" and not adapts:
             raise ValueError(f'{spec.algorithm} training leaves no head that adapts: use method "nil"')
+        if self.method == "head" and ways > spec.way:
+            raise ValueError(f'{ways} classes, but the head has {spec.way} outputs: give fewer, or use method "nil"')
         method = "head" if self.method != "nil" and adapts and ways <= spec.way else "nil"
         network = _first_outputs(self.learner, min(ways, spec.way)).to(self.device)
         labels = labels.to(self.device)

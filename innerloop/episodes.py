@@ -187,12 +187,21 @@ class LabelledStream:
     """Batches for ordinary classification over all of a bank's classes: one task, no support, the class as the label.
 
     Images are drawn with replacement and never turned. Batch i is a function of (seed, bank name, i) alone.
+
+    Raises:
+        ValueError: `images` is below 1, or `count` below 0.
     """
 
     bank: ImageBank
     images: int  # in one batch
     count: int = 1  # batches
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise ValueError(f"images must be at least 1, got {self.images}")
+        if self.count < 0:
+            raise ValueError(f"count must not be negative, got {self.count}")
 
     def __len__(self) -> int:
         return self.count

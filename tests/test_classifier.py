@@ -350,3 +350,23 @@ def test_a_support_folder_has_one_sub_folder_a_class(trained, tmp_path):
         read_folder(root / "notes.txt")
     with pytest.raises(ValueError, match="its images lie directly in it"):
         read_folder(root / "bee")
+
+
+@pytest.mark.parametrize(("algorithm", "outputs"), [("multiclass", 40), ("multitask", 5), ("nil", 5)])
+def test_a_network_trained_without_an_inner_loop_compares_features(tmp_path, algorithm, outputs):
+    path = checkpoint(tmp_path / "best.safetensors", algorithm=algorithm)
+    tensors, about = load_checkpoint(path)
+    features = tensors["head.weight"].shape[1]
+    head = {"head.weight": torch.zeros(outputs, features), "head.bias": torch.zeros(outputs)}
+    save_checkpoint(path, {**tensors, **head}, about)
+    queries, truth = pictures([8] * 6, seed=1)
+    for ways in (3, 5, 6):  # fewer than a training task has, as many, more
+        classifier = fitted(path, ways)
+        assert (classifier.method_, len(classifier.classes_)) == ("nil", ways)
+    assert classifier.score(queries, [WORDS[i] for i in truth]) > 0.3
+    classifier.save(tmp_path / "mine")
+    again = FewShotClassifier.load(tmp_path / "mine")
+    assert (again.predict_proba(queries) == classifier.predict_proba(queries)).all()
+    for ways in (3, 6):
+        with pytest.raises(ValueError, match=f'{algorithm} training leaves no head that adapts: use method "nil"'):
+            fitted(path, ways, method="head")

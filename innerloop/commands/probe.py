@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -50,7 +49,7 @@ class ProbeCommand:
         if self.out.suffix not in (".png", ".svg"):
             raise ValueError(f"--out ends in .png or .svg, got {self.out}")
         model, spec, shape, _ = load_learner(self.checkpoint)
-        changes: dict[str, Any] = {"shot": self.shot or spec.shot}
+        changes: dict[str, Any] = {} if self.shot is None else {"shot": self.shot}
         if self.data is not None:
             changes |= {"data": self.data, "split": ""}
         if self.steps is not None:
@@ -62,7 +61,7 @@ class ProbeCommand:
         bank = getattr(open_data(asked, self.how), self.part).to(device)
         if bank.shape != shape:
             raise ValueError(f"the network takes images of {shape} (c, h, w), {bank.name} has {bank.shape}")
-        query = max(min(self.query, min(bank.sizes) - asked.shot), 1)
+        query = min(self.query, max(min(bank.sizes) - asked.shot, 1))
         found = probe(
             model.to(device),
             test_stream(bank, asked, self.episodes, query),
@@ -71,13 +70,13 @@ class ProbeCommand:
             at_once=self.how.at_once,
         )
         _draw(found, self.out)
+        say(f"figure: {self.out}")
         if self.json:
             print(json.dumps(_as_dict(found), indent=1))
             return
         about = f"{asked.way}-way {asked.shot}-shot on {bank.name}, {self.episodes} episodes, {query} queries a class"
         Console().print(_table(found, about))
         print(found.verdict)
-        say(f"figure: {self.out}")
 
 
 def _table(found: Probe, title: str) -> Table:
@@ -109,17 +108,16 @@ def _as_dict(found: Probe) -> dict[str, Any]:
 
 def _panels(found: Probe) -> tuple[Panel, ...]:
     layers = tuple(found.layers)
-    frozen = ("none", *(f"to {layer}" for layer in layers[:-1]))
     means = tuple(100 * score.mean for score in found.freezing)
     halves = tuple(100 * score.interval for score in found.freezing)
-    nil = Series("NIL (no head)", frozen, (100 * found.nil.mean,) * len(frozen))
+    nil = Series("NIL (no head)", ("NIL",), (100 * found.nil.mean,), (100 * found.nil.interval,))
     change = found.change
     return (
         Panel(
             "Accuracy with layers frozen",
-            "frozen in the inner loop",
+            "last layer frozen",
             "accuracy %",
-            (Series("own inner loop", frozen, means, halves), nil),
+            (Series("own inner loop", ("none", *layers[:-1]), means, halves), nil),
         ),
         Panel(
             "Similarity before and after adaptation",
@@ -135,15 +133,14 @@ def _panels(found: Probe) -> tuple[Panel, ...]:
             "How far the weights move",
             "layer",
             "Euclidean distance",
-            (Series("distance", layers, tuple(change.distance[layer] for layer in layers)),),
+            (Series(f"mean over {change.tasks} tasks", layers, tuple(change.distance[layer] for layer in layers)),),
             kind="bars",
         ),
     )
 
 
 def _draw(found: Probe, path: Path) -> None:
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    from innerloop.report.figures import png, svg
+    from innerloop.report.figures import png, svg  # matplotlib is slow to load
 
     panels = _panels(found)
     write_whole(path, svg(panels, found.verdict, "probe").encode() if path.suffix == ".svg" else png(panels))

@@ -6,16 +6,19 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from innerloop.inner import chosen
+from innerloop.inner import InnerLoop
+from innerloop.modules import chosen
+from innerloop.rules import NIL
 from innerloop.runs.spec import Spec, as_dict, from_dict
 
 OTHER = {
-    "data": "omniglot", "algorithm": "maml", "body": "", "keep": 5, "adapt": ("block4.*",), "way": 6, "shot": 2, "query": 3, "tasks": 5,
-    "steps": 4, "lr": 0.1, "meta_lr": 2e-3, "clip": 0.5, "iterations": 11, "network": "resnet12", "width": 33,
-    "pooling": "stride", "spatial_mean": True, "head_std": 1.0, "norm_scale": False, "norm_eps": 1e-3,
-    "norm_adapts": True, "size": 28, "split": "official", "seed": 1, "val_every": 7, "val_episodes": 8, "log_every": 9,
-    "test_episodes": 12, "test_query": 4, "test_steps": 6,
+    "data": "omniglot", "algorithm": "maml", "body": "", "keep": 5, "adapt": ("block4.*",), "way": 6, "shot": 2,
+    "query": 3, "tasks": 5, "steps": 4, "lr": 0.1, "meta_lr": 2e-3, "clip": 0.5, "iterations": 11, "network":
+    "resnet12", "width": 33, "pooling": "stride", "spatial_mean": True, "head_std": 1.0, "norm_scale": False,
+    "norm_eps": 1e-3, "norm_adapts": True, "size": 28, "split": "official", "seed": 1, "val_every": 7,
+    "val_episodes": 8, "log_every": 9, "test_episodes": 12, "test_query": 4, "test_steps": 6,
 }  # fmt: skip
+MAY_BE_NONE = ("steps", "test_steps", "iterations", "keep")
 BODY = [f"block{i}.{part}" for i in range(1, 5) for part in ("norm.weight", "norm.bias", "conv.weight")]
 HEAD = ["head.weight", "head.bias"]
 
@@ -52,9 +55,8 @@ def test_an_unknown_setting_is_named():
     ("name", "value", "said"),
     [
         *((name, 0, f"{name} must be at least 1, got 0") for name in OTHER if type(OTHER[name]) is int
-          if name not in ("seed", "steps", "test_steps", "test_query")),
-        ("steps", -1, "steps must not be negative, got -1"),
-        ("test_steps", -1, "test_steps must not be negative, got -1"),
+          if name not in ("seed", "test_query", *MAY_BE_NONE)),
+        *((name, -1, f"{name} must not be negative, got -1") for name in MAY_BE_NONE),
         *((name, value, f"{name} must be above 0, got {value}") for value in (0.0, -1.0, float("nan"))
           for name in ("lr", "meta_lr", "clip", "head_std", "norm_eps")),
     ],
@@ -68,9 +70,33 @@ def test_no_steps_are_possible():
     assert Spec(steps=0, test_steps=0).test_rule().steps == 0
 
 
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "boil", "nil", "multitask", "multiclass"])
+def test_only_a_head_is_trained_on_another_body(algorithm):
+    assert Spec(body="other").title == "glyphs-5way-1shot-head-seed0"
+    with pytest.raises(ValueError, match=f"only the head is trained on another run's body: .* anil, not {algorithm}"):
+        Spec(body="other", algorithm=algorithm)
+
+
+@pytest.mark.parametrize("algorithm", ["nil", "multitask", "multiclass"])
+def test_training_without_an_inner_loop(algorithm):
+    spec = Spec(algorithm=algorithm, way=7)
+    assert spec.rule() == spec.test_rule() == InnerLoop((), 0)
+    assert spec.predictor() == (NIL(way=7) if algorithm == "nil" else InnerLoop((), 0))
+    assert spec.test_predictor() == NIL(way=7)
+    assert Spec(algorithm="maml").test_predictor() == Spec(algorithm="maml").test_rule()
+
+
 def test_the_title():
     assert Spec(data="a/b/pets/", way=3, shot=2, algorithm="maml", seed=4).title == "pets-3way-2shot-maml-seed4"
     assert Spec().title == "glyphs-5way-1shot-anil-seed0"
+    assert Spec(iterations=0, algorithm="maml").title == "glyphs-5way-1shot-random-seed0"
+    assert Spec().name == f"{Spec().title}-{Spec().key}"
+
+
+def test_names_are_pinned():
+    """A golden value, noted when runs were first kept by name: another would orphan every result there is."""
+    assert Spec().key == "591d8465"
+    assert Spec(**OTHER).key == "3113a159"
 
 
 WITHOUT_NORM = {name for name in BODY if "norm" not in name}
