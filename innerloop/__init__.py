@@ -1,6 +1,6 @@
 """Few-shot learning by gradient descent: MAML, ANIL, NIL and everything between."""
 
-from innerloop.analysis import Change, Probe, Resemblance, change, freezing, probe, resemblance
+from innerloop.analysis import Change, Resemblance, change, freezing, resemblance
 from innerloop.classifier import FewShotClassifier
 from innerloop.cpu import tune_cpu
 from innerloop.data import folder, glyphs, load, mini_imagenet, omniglot
@@ -8,6 +8,7 @@ from innerloop.episodes import EpisodeStream, ImageBank, sample
 from innerloop.inner import Episodes, InnerLoop, adapt, predict
 from innerloop.norm import TaskNorm
 from innerloop.outer import Score, Step, evaluate, meta_gradient, meta_train
+from innerloop.probing import Probe, probe
 from innerloop.rules import NIL, anil, boil, fomaml, freeze, maml
 
 __all__ = [

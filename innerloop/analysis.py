@@ -9,22 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import product
 from statistics import fmean
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.inner import Episodes, InnerLoop, Loss, adapt
-from innerloop.modules import children, chosen
+from innerloop.modules import children
 from innerloop.norm import Norm
-from innerloop.outer import Score, evaluate, has_labels
-from innerloop.rules import NIL, freeze
+from innerloop.outer import Score, evaluate
+from innerloop.rules import freeze
 from innerloop.similarity import CCA, CKA, activations, fold, linear_cka, mean_cca, weight_distance
 
 ByLayer = dict[str, float]
-_COMPARED = 50  # tasks
-_EMPTY = "there are no episodes to analyse; check the stream's `count`"
+EMPTY = "there are no episodes to analyse; check the stream's `count`"
 
 
 def layers_of(model: nn.Module) -> list[str]:
@@ -53,7 +52,7 @@ def freezing(
     Raises:
         ValueError: `episodes`, which are gone through n + 1 times, come from a generator.
     """
-    _check_again(episodes)
+    check_again(episodes)
     body = (layers_of(model) if layers is None else list(layers))[:-1]
     return [
         evaluate(freeze(inner, *body[:count]), model, episodes, loss=loss, norm=norm, at_once=at_once)
@@ -89,7 +88,7 @@ def change(
     moved: list[ByLayer] = []
     points: dict[str, int] = {}
     floor: ByLayer = {}
-    for support_x, support_y, query_x, _ in _tasks(episodes):
+    for support_x, support_y, query_x, _ in tasks_of(episodes):
         with _resting(model):
             after = adapt(model, support_x, support_y, inner, loss=loss)
             pre, post = (activations(model, query_x, names, params) for params in (before, after))
@@ -100,97 +99,6 @@ def change(
         points = {name: cca.points for name, (cca, _) in found.items()}
         floor = {name: float(cca.floor) for name, (cca, _) in found.items()}
     return Change(_mean(ccas), _mean(ckas), _mean(moved), points, floor, len(ccas))
-
-
-@dataclass(frozen=True)
-class Probe:
-    """Whether a learner learns rapidly or reuses its features, see `probe`."""
-
-    layers: list[str]  # in order, the head last
-    freezing: list[Score]  # with the first 0, 1, ..., n layers frozen in the inner loop
-    nil: Score  # no inner loop and no head
-    change: Change
-    way: int
-
-    @property
-    def cost(self) -> tuple[float, float]:
-        """Accuracy lost by freezing all but the head, and half its 95 % interval, paired by episode."""
-        lost = self.freezing[0].values[-1] - self.freezing[-1].values[-1]
-        return float(lost.mean()), float(1.96 * lost.std() / len(lost) ** 0.5)
-
-    @property
-    def verdict(self) -> str:
-        """One sentence with its numbers."""
-        whole, frozen, chance = self.freezing[0].mean, self.freezing[-1].mean, 1 / self.way
-        body = {layer: self.change.cca[layer] for layer in self.layers[:-1]}
-        least = min(body, key=lambda layer: body[layer])
-        _, half = self.cost
-        numbers = (
-            f"with all layers but the head frozen in the inner loop, accuracy goes from {whole:.1%} to {frozen:.1%} "
-            f"({100 * (frozen - whole):+.1f} ± {100 * half:.1f} points, chance {chance:.1%}); the layers of the body "
-            f"keep a CCA of at least {body[least]:.2f} ({least}) where the head has "
-            f"{self.change.cca[self.layers[-1]]:.2f}; "
-            f"without any inner loop (NIL) accuracy is {self.nil.mean:.1%}."
-        )
-        return f"{self._kind(whole - chance, frozen - chance)}: {numbers}"
-
-    def _kind(self, whole: float, frozen: float) -> str:
-        if whole <= self.freezing[0].interval:
-            return "Nothing learnt"
-        share = frozen / whole
-        return "Feature reuse" if share >= 0.9 else "Rapid learning" if share < 0.5 else "Some of both"
-
-
-def probe(
-    model: nn.Module,
-    episodes: Iterable[Episodes],
-    inner: InnerLoop,
-    *,
-    compared: Iterable[Episodes] | None = None,
-    layers: Sequence[str] | None = None,
-    norm: Norm = "transductive",
-    at_once: int | None = None,
-) -> Probe:
-    """Ask the paper's question of a trained learner: rapid learning or feature reuse?
-
-    The verdict is "feature reuse" if at least 0.9 of the accuracy above chance is left with all layers but the head
-    frozen in the inner loop, "rapid learning" if less than half of it is, and "some of both" in between.
-
-    Args:
-        model: any module; of one that is no named Sequential, pass `layers`.
-        episodes: two classification tasks or more that the training has not seen, gone through once for every layer.
-        inner: the inner loop that the learner was trained for.
-        compared: tasks on which layers are compared before and after adaptation, with query images enough (15 a class
-            or more); the first 50 of `episodes` if not given.
-        layers: names of modules in order, the head last, that hold all that adapts; None takes the children of a
-            Sequential with parameters.
-        norm: whose statistics normalise the query set in the accuracies, see `innerloop.norm`.
-        at_once: tasks in memory at once, see `predict`.
-
-    Raises:
-        ValueError: too few query images to compare layers by CCA, a layer or the inner loop does not fit the model, the
-            targets are no labels, or `episodes` come from a generator.
-    """
-    names = layers_of(model) if layers is None else list(layers)
-    _check_layers(model, inner, names)
-    _check_again(episodes)
-    first = next(iter(episodes), None)
-    if first is None:
-        raise ValueError(_EMPTY)
-    if not has_labels(first):
-        raise ValueError(
-            f"a probe counts right answers and needs labels, got targets of {first.query_y.dtype}: for values, use "
-            "`freezing` and `change` with their loss"
-        )
-    some = islice(_tasks(episodes), _COMPARED) if compared is None else _tasks(compared)
-    tasks = (Episodes(*(part.unsqueeze(0) for part in task)) for task in some)
-    moved = change(model, tasks, inner, layers=names)
-    scores = freezing(model, episodes, inner, layers=names, norm=norm, at_once=at_once)
-    if scores[0].values.shape[1] < 2:
-        raise ValueError("one episode says nothing about others: give a probe two or more, better 100")
-    way = int(first.support_y.max()) + 1
-    nil = evaluate(NIL(way=way, head=names[-1]), model, episodes, norm=norm, at_once=at_once)
-    return Probe(names, scores, nil, moved, way)
 
 
 @dataclass(frozen=True)
@@ -220,7 +128,7 @@ def resemblance(
     pairs = {f"{a}-{b}": (a, b) for a, b in product(times, times)}
     ccas: dict[str, list[ByLayer]] = {when: [] for when in pairs}
     ckas: dict[str, list[ByLayer]] = {when: [] for when in pairs}
-    for support_x, support_y, query_x, _ in _tasks(episodes):
+    for support_x, support_y, query_x, _ in tasks_of(episodes):
         seen: list[dict[str, Mapping[str, Tensor]]] = []
         for network in (first, second):
             states = {"pre": _state(network)}
@@ -236,17 +144,8 @@ def resemblance(
     return Resemblance(cca, cka, len(ccas["pre-pre"]))
 
 
-def _check_layers(model: nn.Module, inner: InnerLoop, layers: Sequence[str]) -> None:
-    if len(layers) < 2:
-        raise ValueError(f"a probe compares a body with a head, and there is only {', '.join(layers) or 'no layer'}")
-    if loose := chosen(model, freeze(inner, *layers).adapt):
-        raise ValueError(
-            f"{', '.join(loose)} would adapt even with {', '.join(layers)} frozen: name all layers that adapt in "
-            "`layers`, or take the others out of the inner loop's `adapt`"
-        )
-
-
-def _check_again(episodes: Iterable[Episodes]) -> None:
+def check_again(episodes: Iterable[Episodes]) -> None:
+    """Refuse what can be gone through only once."""
     if isinstance(episodes, Iterator):
         raise ValueError("episodes are gone through once for every layer, a generator only once: pass list(episodes)")
 
@@ -270,7 +169,8 @@ def _likeness(layer: str, one: Tensor, other: Tensor) -> tuple[CCA, CKA]:
         raise ValueError(f"{layer} cannot be compared on {len(one)} query images a task: {error}") from error
 
 
-def _tasks(episodes: Iterable[Episodes]) -> Iterable[tuple[Tensor, ...]]:
+def tasks_of(episodes: Iterable[Episodes]) -> Iterable[tuple[Tensor, ...]]:
+    """One task after the other, without its axis."""
     return (task for batch in episodes for task in zip(*batch, strict=True))
 
 
@@ -280,5 +180,5 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 def _mean(rows: list[ByLayer]) -> ByLayer:
     if not rows:
-        raise ValueError(_EMPTY)
+        raise ValueError(EMPTY)
     return {name: fmean(row[name] for row in rows) for name in rows[0]}

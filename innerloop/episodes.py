@@ -8,7 +8,6 @@ Shapes: t tasks, w ways (classes of one task), k shots and q queries a class, n 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
@@ -18,9 +17,7 @@ import torch
 from torch import Tensor
 
 from innerloop.inner import Episodes
-
-_GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # the odd increment of SplitMix64 (Steele et al. 2014), as a signed 64-bit number
-_LARGEST = torch.iinfo(torch.int64).max
+from innerloop.random_keys import LARGEST, hashed, key, keys, numbered
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,10 +211,10 @@ class LabelledStream:
     def at(self, index: Tensor) -> Episodes:
         """Batch `index`, given as a 0-dim int64 tensor on the bank's device."""
         table = self.bank.table
-        batch = _hash(_key(f"{self.bank.name}:{self.seed}") + index.unsqueeze(0) * _GOLDEN)
-        y = _keys(batch, 4, self.images) % len(table)  # (1, q)
+        batch = numbered(key(f"{self.bank.name}:{self.seed}"), index.unsqueeze(0))
+        y = keys(batch, 4, self.images) % len(table)  # (1, q)
         start, size = table[y].unbind(-1)
-        pixels = self.bank.images.index_select(0, (start + _keys(batch, 5, self.images) % size).flatten())
+        pixels = self.bank.images.index_select(0, (start + keys(batch, 5, self.images) % size).flatten())
         x = as_floats(pixels.unsqueeze(0))
         return Episodes(x[:, :0], y[:, :0], x, y)
 
@@ -230,19 +227,19 @@ def sample(bank: ImageBank, way: int, shot: int, query: int, numbers: Tensor, se
     in the support and w * q in the query set, channels last in memory; y: (t, s) int64.
     """
     tasks, device = len(numbers), bank.images.device
-    episode = _hash(_key(f"{bank.name}:{seed}") + numbers * _GOLDEN)  # (t,)
+    episode = numbered(key(f"{bank.name}:{seed}"), numbers)  # (t,)
 
-    picked = _keys(episode, 1, len(bank)).topk(way, largest=False).indices  # (t, w), in random order
-    within = _keys(episode, 2, way)  # (t, w): one key for each class of the task
+    picked = keys(episode, 1, len(bank)).topk(way, largest=False).indices  # (t, w), in random order
+    within = keys(episode, 2, way)  # (t, w): one key for each class of the task
     start, size = bank.table[picked].unsqueeze(-2).unbind(-1)  # (t, w, 1) each
-    items = _keys(within, 3, max(bank.sizes))  # (t, w, largest class)
+    items = keys(within, 3, max(bank.sizes))  # (t, w, largest class)
     missing = torch.arange(items.shape[-1], device=device) >= size
-    drawn = items.masked_fill(missing, _LARGEST).topk(shot + query, largest=False).indices  # (t, w, k + q)
+    drawn = items.masked_fill(missing, LARGEST).topk(shot + query, largest=False).indices  # (t, w, k + q)
 
     rows = (start + drawn).flatten()
     pixels = bank.images.index_select(0, rows)
     if bank.turns:
-        quarter = (_hash(within) & 3).unsqueeze(-1).expand(drawn.shape).flatten()
+        quarter = (hashed(within) & 3).unsqueeze(-1).expand(drawn.shape).flatten()
         pixels = _turn(pixels, quarter)
     x = pixels.unflatten(0, (tasks, way, shot + query))
     labels = torch.arange(way, device=device)
@@ -267,20 +264,3 @@ def _turn(pixels: Tensor, quarter: Tensor) -> Tensor:
     quarter = quarter.view(-1, 1, 1, 1)
     pixels = torch.where(quarter % 2 == 1, pixels.transpose(1, 2).flip(1), pixels)
     return torch.where(quarter >= 2, pixels.flip(1, 2), pixels)
-
-
-def _key(text: str) -> int:
-    return zlib.crc32(text.encode()) - 2**31
-
-
-def _keys(base: Tensor, purpose: int, count: int) -> Tensor:
-    """`count` independent 63-bit random numbers for every key: base.shape + (count,)."""
-    at = torch.arange(1, count + 1, device=base.device) * _GOLDEN
-    return _hash(_hash(base + purpose).unsqueeze(-1) + at) & _LARGEST
-
-
-def _hash(x: Tensor) -> Tensor:
-    """The finaliser of SplitMix64 on int64, whose sums and products wrap alike on every device."""
-    x = (x ^ ((x >> 30) & (2**34 - 1))) * (0xBF58476D1CE4E5B9 - 2**64)
-    x = (x ^ ((x >> 27) & (2**37 - 1))) * (0x94D049BB133111EB - 2**64)
-    return x ^ ((x >> 31) & (2**33 - 1))

@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from innerloop import analysis
-from innerloop.analysis import Change, Probe, change, freezing, layers_of, probe, resemblance
+from innerloop import probing
+from innerloop.analysis import Change, change, freezing, layers_of, resemblance
 from innerloop.inner import Episodes, InnerLoop
 from innerloop.models import ConvBlock, mlp
 from innerloop.norm import TaskNorm
 from innerloop.outer import Score, evaluate
+from innerloop.probing import Probe, probe
 from innerloop.rules import NIL, anil, boil, maml
 
 MAML = maml(3, 0.4)
@@ -295,8 +296,8 @@ def test_the_layers_are_compared_on_tasks_of_their_own(monkeypatch):
     found = probe(model, episodes, anil(1), compared=[others])
     assert found.change == change(model, [others], anil(1))
     assert found.freezing[0].values.shape[1] == 3
-    assert analysis._COMPARED == 50
-    monkeypatch.setattr(analysis, "_COMPARED", 3)
+    assert probing._COMPARED == 50
+    monkeypatch.setattr(probing, "_COMPARED", 3)
     some = Episodes(*(part[:3] for part in tasks(5)))
     assert probe(model, batches(tasks(5), 2), anil(1)).change == change(model, [some], anil(1))
 

@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from tiny import call, complaint, options
 
-from innerloop import cli, console
+from innerloop import console
 from innerloop.checkpoint import load_checkpoint, save_checkpoint
+from innerloop.commands import train as train_command
 from innerloop.runs.presets import PRESETS
 
 RUN = [*options(), "--device", "cpu"]
@@ -65,7 +66,7 @@ def test_train_prints_results_on_stdout_and_the_rest_on_stderr(pictures, tmp_pat
 @pytest.mark.parametrize("name", PRESETS)
 def test_train_starts_from_the_preset(name, monkeypatch):
     seen = []
-    monkeypatch.setattr(cli, "train", lambda spec, *_: seen.append(spec) or {"test": {}, "best_at": 0})
+    monkeypatch.setattr(train_command, "train", lambda spec, *_: seen.append(spec) or {"test": {}, "best_at": 0})
     assert call("train", name).code == 0
     assert call("train", name, "--lr", "0.123", "--norm-scale", "--clip", "None").code == 0
     plain, changed = seen
@@ -288,8 +289,12 @@ def test_settings_that_do_not_fit(changes, said, pictures, tmp_path):
 def test_a_folder_that_is_none(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    assert complaint(call("train", tmp_path / "empty")).startswith(f"{tmp_path / 'empty'} has no classes")
-    assert complaint(call("train", tmp_path / "file")).startswith(f"{tmp_path / 'file'} is a file")
+    assert complaint(call("train", tmp_path / "empty", "--out", tmp_path / "run")).startswith(
+        f"{tmp_path / 'empty'} has no classes"
+    )
+    assert complaint(call("train", tmp_path / "file", "--out", tmp_path / "run2")).startswith(
+        f"{tmp_path / 'file'} is a file"
+    )
 
 
 # the command line itself
@@ -298,7 +303,7 @@ def test_a_folder_that_is_none(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "Expected one of {demo, train, evaluate, classify, data}"),
+        ([], "Expected one of {demo, train, evaluate, classify, probe, data, paper}"),
         (["frob"], "Unrecognized options: frob. Available subcommands: demo, train"),
         (["train"], "Missing from innerloop train: WHAT"),
         (["train", "omniglot-20way"], "there is no preset 'omniglot-20way'. There are: omniglot-20way-1shot, "),

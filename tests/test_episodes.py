@@ -9,8 +9,9 @@ import pytest
 import torch
 from cases import DEVICE
 
-from innerloop.episodes import _GOLDEN, ImageBank, LabelledStream, _hash, sample
+from innerloop.episodes import ImageBank, LabelledStream, sample
 from innerloop.inner import Episodes
+from innerloop.random_keys import _GOLDEN, hashed
 
 SIZES = (7, 12, 9, 30, 8, 20)
 
@@ -152,7 +153,7 @@ def test_the_random_numbers_are_splitmix64s():
     """The first outputs of the published generator for the seeds 0 and 1234567."""
     states = torch.tensor([0, 1234567, 1234567]) + torch.tensor([1, 1, 2]) * _GOLDEN
     want = [0xE220A8397B1DCDAF, 6457827717110365317, 3203168211198807973]
-    assert [number % 2**64 for number in _hash(states).tolist()] == want
+    assert [number % 2**64 for number in hashed(states).tolist()] == want
 
 
 def test_the_first_episodes_are_pinned():

@@ -28,8 +28,10 @@ LOWER = {
     "outer": {"inner", "norm", "rules"},
     "rl": {"inner", "norm", "rules", "models"},
     "models": {"convolve", "inner", "norm", "standardise"},
-    "episodes": {"inner", "norm"},
+    "random_keys": set(),
+    "episodes": {"inner", "norm", "random_keys"},
     "analysis": {"inner", "modules", "norm", "outer", "rules", "similarity"},
+    "probing": {"analysis", "inner", "modules", "norm", "outer", "rules"},
     "similarity": {"inner", "norm", "modules"},
     "data": {"episodes", "inner", "norm"},
 }

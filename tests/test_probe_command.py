@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from tiny import call, complaint, options
 
-from innerloop.analysis import probe
 from innerloop.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.data import load
 from innerloop.data.glyphs import SCRIPTS
+from innerloop.probing import probe
 from innerloop.runs.execute import test_stream as stream_of
 from innerloop.runs.learner import load_learner
 

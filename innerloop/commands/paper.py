@@ -18,7 +18,7 @@ from innerloop.paper import ARTIFACTS
 from innerloop.paper.artifact import Artifact
 from innerloop.paper.scales import SCALES, Scale
 from innerloop.runs.campaign import Training, carry_out, duration, seconds_left, trainings
-from innerloop.runs.execute import How, pick_device
+from innerloop.runs.execute import How
 from innerloop.runs.measure import find
 from innerloop.runs.measures import Measure, name_of
 from innerloop.runs.spec import Spec
@@ -81,9 +81,10 @@ class Paper:
 
 
 def _list(command: Paper) -> None:
-    table = Table("name", "what it shows", *(Column(name, justify="right") for name in SCALES))
+    scales = command.scales()
+    table = Table("name", "what it shows", *(Column(scale.name, justify="right") for scale in scales))
     for name, artifact in command.artifacts().items():
-        counts = [_count(artifact.measures(scale), command.store) for scale in SCALES.values()]
+        counts = [_count(artifact.measures(scale), command.store) for scale in scales]
         table.add_row(name, artifact.title, *counts)
     Console().print(table)
     say("numbers: measures that are made, of those that it needs")
@@ -94,11 +95,11 @@ def _count(measures: list[Measure], store: Path) -> str:
 
 
 def _plan(command: Paper) -> None:
-    measures, device = command.measures(), pick_device(command.device)
+    measures = command.measures()
     table = Table("run", Column("iterations", justify="right"), "done", Column("left", justify="right"))
     total = 0.0
     for training in trainings(measures, command.store):
-        seconds = seconds_left(training, command.store, device)
+        seconds = seconds_left(training, command.store, command.how(training.spec))
         total += seconds
         shown = duration(seconds) if seconds else "-"
         table.add_row(training.spec.name, str(training.spec.iterations), _done(training), shown)

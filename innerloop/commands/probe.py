@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Column, Table
 from tyro.conf import OmitArgPrefixes, Positional
 
-from innerloop.analysis import Probe, probe
 from innerloop.checkpoint import write_whole
 from innerloop.console import say
 from innerloop.paper.artifact import Panel, Series
+from innerloop.probing import Probe, probe
 from innerloop.runs.execute import How, open_data, pick_device, score_dict, test_stream
 from innerloop.runs.learner import load_learner
 

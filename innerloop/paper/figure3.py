@@ -36,7 +36,9 @@ def over_training(scale: Scale, problem: str) -> dict[Hashable, Measure]:
         at = i * run.keep
         found[Asked("change", at, seed)] = Change(run, scale.episodes, at=at)
         for frozen in range(len(FROZEN)):
-            found[Asked("accuracy", at, seed, frozen)] = Accuracy(run, frozen, at=at)
+            found[Asked("accuracy", at, seed, frozen)] = Accuracy(
+                run, frozen, at=at, episodes=scale.checkpoint_episodes
+            )
     return found
 
 
@@ -93,7 +95,8 @@ CLAIMS = (
 )
 ABOUT = (
     "Accuracy with the first layers frozen in the test, and CCA as in Figure 2, after a third, two thirds and all of "
-    "the iterations: 10,000, 20,000 and 30,000 at the paper's scale."
+    "the iterations: 10,000, 20,000 and 30,000 at the paper's scale. An accuracy is over 600 episodes there, and over "
+    "150 at small scale."
 )
 
 FIGURE = Figure(

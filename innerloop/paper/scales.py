@@ -32,6 +32,7 @@ class Scale:
     seeds: int
     problems: Mapping[str, Spec]  # MAML's settings for each of the paper's four problems
     episodes: int  # tasks over which similarities are averaged
+    checkpoint_episodes: int  # of an accuracy over training (Figures 3 and 9)
     batches: int  # of a timing
 
     def run(self, problem: str, regime: Regime, seed: int) -> Spec:
@@ -52,10 +53,10 @@ class Scale:
         return replace(base, algorithm="anil", body=body.name, iterations=-(-base.iterations // 5), keep=0, seed=seed)
 
 
-def _scale(name: str, seeds: int, episodes: int, batches: int, problems: dict[str, Spec]) -> Scale:
+def _scale(name: str, seeds: int, counts: tuple[int, int, int], problems: dict[str, Spec]) -> Scale:
     """Checkpoints are kept after a third, two thirds and all of the iterations (Figures 3, 6 and 9)."""
     kept = {problem: replace(spec, keep=spec.iterations // 3) for problem, spec in problems.items()}
-    return Scale(name, seeds, MappingProxyType(kept), episodes, batches)
+    return Scale(name, seeds, MappingProxyType(kept), *counts)
 
 
 _SMALL = {
@@ -82,7 +83,7 @@ _PAPER = {
 }
 
 SCALES: dict[str, Scale] = {
-    "smoke": _scale("smoke", 2, 4, 3, _SMOKE),
-    "small": _scale("small", 2, 100, 100, _SMALL),
-    "paper": _scale("paper", 3, 200, 2000, _PAPER),
+    "smoke": _scale("smoke", 2, (4, 10, 3), _SMOKE),
+    "small": _scale("small", 2, (100, 150, 100), _SMALL),
+    "paper": _scale("paper", 3, (200, 600, 2000), _PAPER),
 }

@@ -20,14 +20,15 @@ from innerloop.data import Splits
 from innerloop.inner import Episodes
 from innerloop.outer import meta_train
 from innerloop.runs.execute import How, device_name, open_data, pick_device, train
-from innerloop.runs.measure import Banks, compute, find
+from innerloop.runs.measure import Banks, compute, find, path_of
 from innerloop.runs.measures import Measure, Resemblance
 from innerloop.runs.spec import Spec
-from innerloop.runs.store import Busy
+from innerloop.runs.store import Busy, alone
 
 HowFor = Callable[[Spec], How]
 """How a run is computed: its device, and where its data lies."""
 Tell = Callable[[str], None]
+_BUSY = "another process is at work on it: give the same command again later"
 _USER_ERRORS = (FileNotFoundError, ValueError)  # such as a data set that is not there
 
 
@@ -54,32 +55,33 @@ def _training(spec: Spec, store: Path) -> Training:
     return Training(spec, load_checkpoint(last).about["iteration"] if last.exists() else 0, False)
 
 
-def seconds_left(training: Training, store: Path, device: torch.device) -> float:
+def seconds_left(training: Training, store: Path, how: How) -> float:
     """What is left of a run, at its own rate so far or by a trial of two steps on random images.
 
     Validation and test come on top: a few per cent of a run of the paper's length.
     """
-    if training.finished:
-        return 0.0
     left = training.spec.iterations - training.done
+    if training.finished or not left:
+        return 0.0
     if training.done:
         return left * load_checkpoint(store / training.spec.name / "last.safetensors").about["seconds"] / training.done
-    return left * _step_seconds(training.spec, store, device)
+    return left * _step_seconds(training.spec, store, how)
 
 
-def _step_seconds(spec: Spec, store: Path, device: torch.device) -> float:
+def _step_seconds(spec: Spec, store: Path, how: How) -> float:
     """Seconds of a training step; a trial is made once for all runs that differ in nothing that takes time."""
     same = replace(spec, seed=0, iterations=1, keep=0, body="", val_every=1, lr=1.0, meta_lr=1.0, clip=None)
-    key = f"{same.key} on {device_name(device)}"
+    device, few = pick_device(how.device), f", {how.at_once} tasks at once" if how.at_once else ""
+    key = f"{same.key} on {device_name(device)}{few}"
     path = store / "rates.json"
     rates: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
     if key not in rates:
-        rates[key] = _trial(spec, device)
+        rates[key] = _trial(spec, device, how.at_once)
         write_whole(path, json.dumps(rates, indent=1).encode())
     return rates[key]
 
 
-def _trial(spec: Spec, device: torch.device) -> float:
+def _trial(spec: Spec, device: torch.device, at_once: int | None) -> float:
     channels = 1 if spec.data in ("glyphs", "omniglot") else 3
     model = spec.build((channels, spec.size, spec.size)).to(device)
 
@@ -88,7 +90,8 @@ def _trial(spec: Spec, device: torch.device) -> float:
         return x, torch.arange(spec.way, device=device).repeat_interleave(count).expand(spec.tasks, -1)
 
     episodes = Episodes(*part(spec.shot), *part(spec.query))
-    steps = meta_train(model, [episodes] * 3, spec.predictor(), torch.optim.Adam(model.parameters()))
+    adam = torch.optim.Adam(model.parameters())
+    steps = meta_train(model, [episodes] * 3, spec.predictor(), adam, at_once=at_once)
     next(steps).loss.item()  # the first one is slow
     begun = time.perf_counter()
     for step in steps:
@@ -109,39 +112,47 @@ def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell)
     banks = _remembered(how)
     missing: dict[Measure, str] = {}
     waiting = [measure for measure in measures if find(measure, store) is None]
-    plan = trainings(waiting, store)
+    plan = trainings(measures, store)
     todo = [training for training in plan if not training.finished]
     tell(f"{len(waiting)} of {len(measures)} measures and {len(todo)} of the {len(plan)} runs they need are left")
 
     def compute_what_is_ready() -> None:
         for measure in waiting.copy():
             if all((store / spec.name / "result.json").exists() for spec in measure.runs):
+                try:
+                    _compute_once(measure, store, banks, how(subject(measure)))
+                except Busy:  # another process is at it
+                    continue
+                except _USER_ERRORS as error:
+                    missing[measure] = _line(error)
                 waiting.remove(measure)
-                if find(measure, store) is None:  # another process may have been faster
-                    spec = subject(measure)
-                    try:
-                        compute(measure, store, banks, how(spec))
-                    except _USER_ERRORS as error:
-                        missing[measure] = _line(error)
 
     compute_what_is_ready()
     problems: dict[Spec, str] = {}
-    left = [seconds_left(training, store, pick_device(how(training.spec).device)) for training in todo]
+    left = [seconds_left(training, store, how(training.spec)) for training in todo]
     for number, training in enumerate(todo, start=1):
         spec, rest = training.spec, sum(left[number - 1 :])
         tell(f"run {number} of {len(todo)}: {spec.name}; about {duration(rest)} of training left in all")
         try:
             train(spec, store / spec.name, how(spec))
         except Busy:
-            problems[spec] = "another process trains its run: give the same command again later"
+            problems[spec] = _BUSY
         except _USER_ERRORS as error:
             problems[spec] = _line(error)
         if spec in problems:
             tell(f"left out: {problems[spec]}")
         compute_what_is_ready()
     for measure in waiting:
-        missing[measure] = next(problems[spec] for spec in measure.runs if spec in problems)
+        missing[measure] = next((problems[spec] for spec in measure.runs if spec in problems), _BUSY)
     return missing
+
+
+def _compute_once(measure: Measure, store: Path, banks: Banks, how: How) -> None:
+    path = path_of(measure, store)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(path.with_name(f".{path.stem}.lock"), path):
+        if find(measure, store) is None:
+            compute(measure, store, banks, how)
 
 
 def duration(seconds: float) -> str:

@@ -41,12 +41,12 @@ def find(measure: Measure, store: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: the file is damaged.
     """
-    path = _path(measure, store)
+    path = path_of(measure, store)
     if not path.exists():
         return None
     try:
         return json.loads(path.read_text())["answer"]
-    except (json.JSONDecodeError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:  # no text, no JSON, or JSON of something else
         raise ValueError(f"{path} is damaged ({error}); delete it and run again") from error
 
 
@@ -64,11 +64,12 @@ def compute(measure: Measure, store: Path, banks: Banks, how: How) -> dict[str, 
     answer |= {"device": device_name(device), "seconds": round(time.monotonic() - begun, 1)}
     question = {"kind": type(measure).__name__, **json.loads(json.dumps(asdict(measure)))}
     about = {"question": question, "answer": answer, "torch": torch.__version__}
-    write_whole(_path(measure, store), json.dumps(about, indent=1).encode())
+    write_whole(path_of(measure, store), json.dumps(about, indent=1).encode())
     return answer
 
 
-def _path(measure: Measure, store: Path) -> Path:
+def path_of(measure: Measure, store: Path) -> Path:
+    """Where the store keeps the answer."""
     return store / "measured" / f"{name_of(measure)}.json"
 
 
@@ -117,10 +118,13 @@ def _accuracy(
     run = measure.run
     model = _network(run, store, device, measure.at)
     asked = replace(run, shot=measure.shot or run.shot)
-    stream = test_stream(_bank(run, banks, device), asked, run.test_episodes, run.test_query or asked.shot)
+    stream = test_stream(
+        _bank(run, banks, device), asked, measure.episodes or run.test_episodes, run.test_query or asked.shot
+    )
     body = analysis.layers_of(model)[: measure.frozen]
     predictor = NIL(way=run.way) if measure.nil else freeze(run.test_rule(), *body)
-    return score_dict(evaluate(predictor, model, stream, at_once=at_once))
+    score = score_dict(evaluate(predictor, model, stream, at_once=at_once, every_step=False))
+    return {name: value for name, value in score.items() if name != "per_step"}
 
 
 def _curves(path: Path) -> dict[str, Any]:

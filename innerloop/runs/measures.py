@@ -16,13 +16,14 @@ from innerloop.runs.spec import Spec
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Test accuracy: {"accuracy", "interval", "episodes", "norm", "per_step"}, in fractions."""
+    """Test accuracy: {"accuracy", "interval", "episodes", "norm"}, in fractions."""
 
     run: Spec
     frozen: int = 0  # layers, from the first, that do not adapt in the test
     nil: bool = False  # test with NIL instead of the run's own inner loop
     shot: int | None = None  # support images a class, where the test has others than the training
     at: int | None = None  # iterations of training, instead of the checkpoint that validation chose
+    episodes: int | None = None  # of the test, where it has others than the run's own
 
     @property
     def runs(self) -> tuple[Spec, ...]:
@@ -52,8 +53,8 @@ class Change:
 class Resemblance:
     """How alike two networks see the same tasks: {"cca", "cka"}, each {"pre-pre", ...} of a dict by layer.
 
-    "pre-post" is the first network before, the second after adaptation to the task; where one has no inner loop (NIL,
-    multiclass), "pre-pre" alone is there.
+    "pre-post" is the first network before, the second after adaptation to the task; where the two have no inner loop
+    in common (ANIL and MAML, or one without any), "pre-pre" alone is there, and not for the head.
     """
 
     first: Spec

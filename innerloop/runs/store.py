@@ -31,8 +31,7 @@ def claimed(out: Path, spec: dict[str, Any]) -> Iterator[None]:
         raise ValueError(f"{out} is a file, where a run needs a folder. Choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
     known = out / "spec.json"
-    with open(out / ".lock", "w") as lock:
-        _lock(lock, out)
+    with alone(out / ".lock", out):
         for left in out.glob(".*.part"):  # by a process that was killed while it wrote
             left.unlink()
         there, here = json.loads(known.read_text()) if known.exists() else None, json.loads(json.dumps(spec))
@@ -43,15 +42,23 @@ def claimed(out: Path, spec: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def _lock(file: Any, out: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: two runs in one folder are the user's care
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise Busy(f"another process is at work in {out}; wait for it, or choose another --out") from error
+@contextmanager
+def alone(lock: Path, where: Path) -> Iterator[None]:
+    """Inside, no other process holds the file `lock`, which stands for `where`.
+
+    Raises:
+        Busy: another process does.
+    """
+    with open(lock, "w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows: two processes in one place are the user's care
+            pass
+        except BlockingIOError as error:
+            raise Busy(f"another process is at work in {where}; wait for it, or choose another --out") from error
+        yield
 
 
 def _compare(there: dict[str, Any], here: dict[str, Any], out: Path) -> None:
