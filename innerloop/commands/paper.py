@@ -111,7 +111,9 @@ def _plan(command: Paper) -> None:
 def _done(training: Training) -> str:
     if training.finished:
         return "all"
-    return f"{training.done}" if training.done else "-"
+    if not training.needed:
+        return "its answers"
+    return str(training.done) if training.done else "-"
 
 
 def _run(command: Paper) -> None:

@@ -39,20 +39,27 @@ class Training:
     spec: Spec
     done: int  # iterations
     finished: bool  # trained and tested
+    needed: bool  # not finished, and a measure without an answer, or a head on its body, waits for it
 
 
 def trainings(measures: Iterable[Measure], store: Path) -> list[Training]:
     """The distinct runs that measures need, in the order of their training: by seed, bodies before heads."""
+    measures = list(measures)
     specs = dict.fromkeys(spec for measure in measures for spec in measure.runs)
-    return [_training(spec, store) for spec in sorted(specs, key=lambda spec: (spec.seed, bool(spec.body)))]
+    awaited = {spec for measure in measures if find(measure, store) is None for spec in measure.runs}
+    bodies = {spec.body for spec in awaited}
+    return [
+        _training(spec, store, spec in awaited or spec.name in bodies)
+        for spec in sorted(specs, key=lambda spec: (spec.seed, bool(spec.body)))
+    ]
 
 
-def _training(spec: Spec, store: Path) -> Training:
+def _training(spec: Spec, store: Path, awaited: bool) -> Training:
     folder = store / spec.name
     if (folder / "result.json").exists():
-        return Training(spec, spec.iterations, True)
+        return Training(spec, spec.iterations, True, False)
     last = folder / "last.safetensors"
-    return Training(spec, load_checkpoint(last).about["iteration"] if last.exists() else 0, False)
+    return Training(spec, load_checkpoint(last).about["iteration"] if last.exists() else 0, False, awaited)
 
 
 def seconds_left(training: Training, store: Path, how: How) -> float:
@@ -61,7 +68,7 @@ def seconds_left(training: Training, store: Path, how: How) -> float:
     Validation and test come on top: a few per cent of a run of the paper's length.
     """
     left = training.spec.iterations - training.done
-    if training.finished or not left:
+    if not training.needed or not left:
         return 0.0
     if training.done:
         return left * load_checkpoint(store / training.spec.name / "last.safetensors").about["seconds"] / training.done
@@ -113,7 +120,7 @@ def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell)
     missing: dict[Measure, str] = {}
     waiting = [measure for measure in measures if find(measure, store) is None]
     plan = trainings(measures, store)
-    todo = [training for training in plan if not training.finished]
+    todo = [training for training in plan if training.needed]
     tell(f"{len(waiting)} of {len(measures)} measures and {len(todo)} of the {len(plan)} runs they need are left")
 
     def compute_what_is_ready() -> None:

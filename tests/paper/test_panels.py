@@ -1,0 +1,139 @@
+"""What is drawn of the answers that there are: pairs of networks, lines, points."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from statistics import fmean, stdev
+
+import numpy as np
+import pytest
+from paper_like import LAYERS, answers_to, scale_of
+
+from innerloop.paper import ARTIFACTS
+from innerloop.paper.artifact import Answer, Figure, Panel, Panels, Series
+from innerloop.paper.pairs import fit, pair
+from innerloop.paper.scales import MINI1
+from innerloop.paper.series import curve, mean_line
+from innerloop.runs.measures import Change, Measure, Resemblance
+
+FIGURES = [artifact for artifact in ARTIFACTS.values() if isinstance(artifact, Figure)]
+
+
+def figure(name: str) -> Figure:
+    artifact = ARTIFACTS[name]
+    assert isinstance(artifact, Figure)
+    return artifact
+
+
+# Pairs and lines
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 4])
+def test_a_pair_of_seeds_is_asked_for_once(seeds):
+    scale = scale_of(seeds)
+    same = [question for repeat in range(10) if (question := pair(scale, MINI1, "maml", "maml", repeat))]
+    pairs = [(question.first.seed, question.second.seed) for question in same]
+    assert len({frozenset(each) for each in pairs}) == len(pairs) == min(seeds, seeds * (seeds - 1) // 2)
+    assert all(a < b for a, b in pairs), "one with the other and the other with the one are the same"
+
+    mixed = [question for repeat in range(10) if (question := pair(scale, MINI1, "anil", "maml", repeat))]
+    orders = [(question.first.seed, question.second.seed) for question in mixed]
+    assert set(orders) <= set(permutations(range(seeds), 2)), "never the same seed"
+    assert len(set(orders)) == len(orders) == min(seeds, seeds * (seeds - 1))
+    assert orders[: len(pairs)] == pairs, "so that points of Figure 11 stand for the same seeds"
+    assert {(question.first.algorithm, question.second.algorithm) for question in mixed} <= {("anil", "maml")}
+
+
+def test_fit_is_least_squares():
+    draw = np.random.default_rng(0)
+    for n, noise in ((3, 0.1), (50, 0.3), (50, 0.0)):
+        x = draw.uniform(0.3, 0.7, n)
+        y = 1.1 * x - 0.2 + noise * draw.normal(size=n)
+        slope, intercept = np.polyfit(x, y, 1)
+        r2 = np.corrcoef(x, y)[0, 1] ** 2
+        assert fit(x.tolist(), y.tolist()) == pytest.approx((slope, intercept, r2))
+    assert fit([1, 2, 3], [5, 5, 5]) == (0, 5, 1)
+    for few in ([], [0.5], [0.5, 0.6], [0.5, 0.5, 0.5]):
+        with pytest.raises(KeyError, match="too few"):
+            fit(few, few)
+
+
+# What is drawn
+
+
+def test_lines_are_means_over_seeds():
+    line = mean_line("MAML", ("a", "b"), [[1.0, 2.0], [3.0, 2.0]])
+    assert line == Series("MAML", ("a", "b"), (2.0, 2.0), (stdev([1, 3]), 0.0))
+    assert mean_line("MAML", ("a",), [[1.0]]) == Series("MAML", ("a",), (1.0,))
+
+
+@pytest.mark.parametrize("points", [1, 59, 60, 61, 180, 3000])
+def test_a_long_curve_is_drawn_in_blocks(points):
+    x, values = list(range(10, 10 * points + 1, 10)), [float(i % 7) for i in range(points)]
+    line = curve("ANIL training", x, [values])
+    assert len(line.x) == len(line.y) <= 60
+    assert line.x[-1] == x[-1]
+    if points % 60 == 0:
+        assert len(line.x) == 60
+        assert fmean(line.y) == pytest.approx(fmean(values))
+    if points < 60:
+        assert line.y == tuple(values)
+
+
+def drawn(panels: tuple[Panel, ...]) -> int:
+    for panel in panels:
+        for line in panel.series:
+            assert len(line.x) == len(line.y)
+            assert len(line.spread) in (0, len(line.y))
+        assert len({line.label for line in panel.series}) == len(panel.series)
+    return sum(len(line.x) for panel in panels for line in panel.series)
+
+
+@pytest.mark.parametrize("each", FIGURES, ids=lambda each: each.name)
+def test_a_figure_draws_what_there_is(each: Figure):
+    """Any one answer alone, all but one, one seed, one problem."""
+    answers = answers_to(each, scale_of(3))
+    whole = drawn(each.panels(answers))
+    assert whole > 0
+    assert drawn(each.panels({})) == 0
+    for name, answer in answers.items():
+        assert drawn(each.panels({name: answer})) < whole
+        assert 0 < drawn(each.panels({other: value for other, value in answers.items() if other != name})) <= whole
+    for keep in (lambda run: run.seed == 0, lambda run: run.shot == 5, lambda run: run.algorithm == "maml"):
+        questions = each.questions(scale_of(3))
+        part = {name: answer for name, answer in answers.items() if all(map(keep, questions[name].runs))}
+        assert 0 <= drawn(each.panels(part)) <= whole
+
+
+def test_what_is_averaged_in_a_figure():
+    def by_seed(question: Measure, answer: dict) -> dict:
+        assert isinstance(question, Change)
+        return answer | {"cca": dict.fromkeys(answer["cca"], 0.9 + question.run.seed / 20)}
+
+    panels = Panels(figure("figure2").panels(answers_to(figure("figure2"), scale_of(3), by_seed)))
+    assert list(panels) == ["CCA before and after adaptation", "CKA before and after adaptation"]
+    line = panels["CCA before and after adaptation"][f"MAML, {MINI1}"]
+    assert line.x == ("Conv1", "Conv2", "Conv3", "Conv4", "Head")
+    assert line.y == pytest.approx([0.95] * 5)
+    assert line.spread == pytest.approx([0.05] * 5)
+
+
+def test_a_late_pair_of_seeds_is_drawn_without_the_earlier_ones():
+    """As where the network of a seed is missing."""
+    questions = figure("figure11").questions(scale_of(3))
+    wanted = {name for name, question in questions.items() if {run.seed for run in question.runs} == {1, 2}}
+    answers = {name: answer for name, answer in answers_to(figure("figure11"), scale_of(3)).items() if name in wanted}
+    panels = figure("figure11").panels(answers)
+    assert [[len(line.x) for line in panel.series] for panel in panels] == [[4, 4], [4, 4]]
+
+
+def test_points_of_figure_11_are_of_the_same_seeds():
+    def marked(question: Measure, _: Answer) -> Answer:
+        assert isinstance(question, Resemblance)
+        mark = 10 * question.first.seed + question.second.seed
+        return {"cca": {"pre-pre": dict.fromkeys(LAYERS, float(mark))}}
+
+    for panel in figure("figure11").panels(answers_to(figure("figure11"), scale_of(3), marked)):
+        for line in panel.series:
+            assert line.x == line.y
+            assert set(line.x) == {1.0, 2.0, 12.0}

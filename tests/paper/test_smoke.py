@@ -1,0 +1,68 @@
+"""Everything that the paper has, end to end as a user makes it, at the smallest scale: the slowest test there is."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from tiny import call
+
+from innerloop.paper import ARTIFACTS
+from innerloop.paper.artifact import Table
+from innerloop.paper.scales import SCALES
+from innerloop.report.collect import collect
+from innerloop.report.words import heading
+from innerloop.runs.measure import find
+
+TABLES = [name for name, artifact in ARTIFACTS.items() if isinstance(artifact, Table)]
+FIGURES = [name for name in ARTIFACTS if name not in TABLES]
+
+
+def test_every_table_and_figure_is_made_and_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = ("paper", "run", "--scale", "smoke", "--device", "cpu")
+    first = call(*run)
+    assert first.code == 0, first.err
+    assert "40 of the 40 runs they need are left" in first.err
+    again = call(*run)
+    assert again.code == 0
+    assert len(again.err.splitlines()) == 2, "there is nothing left to do"
+
+    store, scale = Path("runs/paper"), SCALES["smoke"]
+    for artifact in ARTIFACTS.values():
+        made = collect(artifact, scale, lambda measure: find(measure, store), {})
+        assert made.found == made.needed > 0
+        waiting = [i for i, verdict in enumerate(made.verdicts) if verdict == "not enough runs"]
+        assert waiting == ([1] if artifact.name == "table2" else []), "reinforcement learning has no runs yet"
+        assert bool(made.panels) == (artifact.name in FIGURES)
+
+    assert call("paper", "report").out == "report: paper-report/index.html\n"
+    page, markdown = ((tmp_path / "paper-report" / name).read_text() for name in ("index.html", "report.md"))
+    for artifact in ARTIFACTS.values():
+        assert heading(artifact) in markdown
+        assert f'href="#{artifact.name}"' in page
+        assert f'id="{artifact.name}"' in page
+    assert "not measured yet" not in page
+    assert page.count("<svg ") >= len(FIGURES)
+    pictures = {path.name for path in (tmp_path / "paper-report" / "figures").iterdir()}
+    assert pictures == {f"{name}-smoke.svg" for name in FIGURES}
+    in_a_browser(tmp_path / "paper-report" / "index.html", page)
+
+
+def in_a_browser(path: Path, page: str) -> None:
+    """Its tables and figures are there, and nothing is complained about."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("made and read; to open it needs chromium on the PATH")
+    with TemporaryDirectory(ignore_cleanup_errors=True) as profile:  # it may still be writing there when it is done
+        command = [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+            f"--user-data-dir={profile}", "--enable-logging=stderr", "--dump-dom", path.as_uri(),
+        ]  # fmt: skip
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert [line for line in shown.stderr.splitlines() if "CONSOLE" in line] == []
+    assert shown.stdout.count('<figure class="table">') == len(TABLES)
+    assert shown.stdout.count("<svg ") == page.count("<svg ")
