@@ -20,7 +20,7 @@ from innerloop.modules import children
 from innerloop.norm import Norm
 from innerloop.outer import Score, evaluate
 from innerloop.rules import freeze
-from innerloop.similarity import CCA, CKA, activations, fold, linear_cka, mean_cca, weight_distance
+from innerloop.similarity import CCA, CKA, Moments, activations, fold, linear_cka, mean_cca, weight_distance
 
 ByLayer = dict[str, float]
 EMPTY = "there are no episodes to analyse; check the stream's `count`"
@@ -107,6 +107,8 @@ class Resemblance:
 
     cca: dict[str, ByLayer]
     cka: dict[str, ByLayer]
+    points: dict[str, int]  # data points of each comparison
+    floor: ByLayer  # the CCA of independent noise with so many points and channels
     tasks: int
 
 
@@ -128,6 +130,8 @@ def resemblance(
     pairs = {f"{a}-{b}": (a, b) for a, b in product(times, times)}
     ccas: dict[str, list[ByLayer]] = {when: [] for when in pairs}
     ckas: dict[str, list[ByLayer]] = {when: [] for when in pairs}
+    points: dict[str, int] = {}
+    floor: ByLayer = {}
     for support_x, support_y, query_x, _ in tasks_of(episodes):
         seen: list[dict[str, Mapping[str, Tensor]]] = []
         for network in (first, second):
@@ -140,8 +144,10 @@ def resemblance(
             found = {name: _likeness(name, seen[0][a][name], seen[1][b][name]) for name in names}
             ccas[when].append({name: float(cca.value) for name, (cca, _) in found.items()})
             ckas[when].append({name: float(cka.value) for name, (_, cka) in found.items()})
+            points = {name: cca.points for name, (cca, _) in found.items()}
+            floor = {name: float(cca.floor) for name, (cca, _) in found.items()}
     cca, cka = ({when: _mean(rows) for when, rows in kind.items()} for kind in (ccas, ckas))
-    return Resemblance(cca, cka, len(ccas["pre-pre"]))
+    return Resemblance(cca, cka, points, floor, len(ccas["pre-pre"]))
 
 
 def check_again(episodes: Iterable[Episodes]) -> None:
@@ -163,8 +169,10 @@ def _resting(model: nn.Module) -> Iterator[None]:
 
 
 def _likeness(layer: str, one: Tensor, other: Tensor) -> tuple[CCA, CKA]:
+    moments = Moments()
     try:
-        return mean_cca(fold(one), fold(other)), linear_cka(fold(one), fold(other))
+        moments.add(fold(one), fold(other))
+        return mean_cca(moments), linear_cka(moments)
     except ValueError as error:
         raise ValueError(f"{layer} cannot be compared on {len(one)} query images a task: {error}") from error
 

@@ -60,7 +60,7 @@ class _Convolve(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, dims: Dims, x: Tensor, w: Tensor, *how: Any) -> tuple[Any, Any]:
-        if dims[1] is None:  # one weight for all tasks: one batch of images
+        if dims[1] is None and w.ndim == 4:  # one weight for all tasks: one batch of images
             x = x.movedim(dims[0], 0)
             results = _Convolve.apply(x.flatten(0, 1), w, *how)
             results = [part if part is None else part.unflatten(0, x.shape[:2]) for part in results]

@@ -48,7 +48,7 @@ class TaskNorm(nn.Module):
 
     def __init__(self, channels: int, *, scale: bool = True, eps: float = 1e-5) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps = float(eps)
         self.weight = nn.Parameter(torch.ones(channels)) if scale else None
         self.bias = nn.Parameter(torch.zeros(channels))
 

@@ -66,6 +66,8 @@ class Evaluate:
         query = (spec.test_query or asked.shot) if self.query is None else self.query
         stream = test_stream(bank, asked, spec.test_episodes if self.episodes is None else self.episodes, query)
         own = self.predictor == "own" and asked.test_rule().adapt
+        if self.freeze and not own:
+            raise ValueError("without an inner loop there is nothing to freeze: leave --freeze out")
         predictor = freeze(asked.test_rule(), *self.freeze) if own else NIL(way=asked.way)
         score = evaluate(predictor, model.to(device), stream, norm=self.norm, at_once=self.how.at_once)
         if self.json:
@@ -73,4 +75,5 @@ class Evaluate:
             return
         for step, (mean, half) in enumerate(score.per_step):
             print(f"{step:2} steps  {100 * mean:.2f} ± {100 * half:.2f} %")
-        say(f"{asked.way}-way {asked.shot}-shot on {bank.name}, {query} queries a class: {score}")
+        tested = "own inner loop" if own else "NIL"
+        say(f"{tested}, {asked.way}-way {asked.shot}-shot on {bank.name}, {query} queries a class: {score}")

@@ -134,11 +134,25 @@ def _report(command: Paper) -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
     from innerloop.report import page, write
 
-    scales, artifacts, reasons = command.scales(), command.artifacts().values(), _reasons(command.store)
+    artifacts, reasons = command.artifacts().values(), _reasons(command.store)
+    scales = [_with_all_seeds(scale, command) for scale in command.scales()]
     measures = {measure for artifact in artifacts for scale in scales for measure in artifact.measures(scale)}
     missing = {measure: why for measure in measures if (why := reasons.get(name_of(measure)))}
     report = page(scales, lambda measure: find(measure, command.store), artifacts, missing)
     print(f"report: {write(report, command.out)}")
+
+
+def _with_all_seeds(scale: Scale, command: Paper) -> Scale:
+    """The scale with as many seeds as the store has answers of, where no other number was asked for."""
+
+    def answered(seeds: int) -> int:
+        wider = replace(scale, seeds=seeds)
+        measures = {measure for artifact in command.artifacts().values() for measure in artifact.measures(wider)}
+        return sum(find(measure, command.store) is not None for measure in measures)
+
+    while command.seeds is None and answered(scale.seeds + 1) > answered(scale.seeds):
+        scale = replace(scale, seeds=scale.seeds + 1)
+    return scale
 
 
 def _reasons(store: Path) -> dict[str, str]:

@@ -78,7 +78,7 @@ def _all(lines: dict[str, Series]) -> list[Series]:
     return list(lines.values())
 
 
-CLAIMS = (
+_CLAIMS = (
     Claim(
         "Test accuracy remains approximately the same when freezing contiguous subsets of layers, from early in "
         "training (section 3.2.3).",
@@ -107,5 +107,5 @@ FIGURE = Figure(
     "and 61.0 % at 30,000. CCA of the convolutional layers near 1.",
     questions=lambda scale: over_training(scale, MINI5),
     panels=panels,
-    claims=CLAIMS,
+    claims=_CLAIMS,
 )

@@ -52,6 +52,11 @@ class Scale:
         base, body = self.problems[problem], self.run(problem, regime, seed)
         return replace(base, algorithm="anil", body=body.name, iterations=-(-base.iterations // 5), keep=0, seed=seed)
 
+    def timed(self, problem: str, regime: Regime) -> Spec:
+        """What Table 6 times: the paper's own settings where they are not glyphs, since no training is needed."""
+        base = self.problems[problem] if self.name == "smoke" else _PAPER[problem]
+        return replace(base, algorithm=regime)
+
 
 def _scale(name: str, seeds: int, counts: tuple[int, int, int], problems: dict[str, Spec]) -> Scale:
     """Checkpoints are kept after a third, two thirds and all of the iterations (Figures 3, 6 and 9)."""

@@ -9,6 +9,7 @@ from innerloop.paper.artifact import Cell, Claim, Table
 from innerloop.paper.pairs import likeness, pair
 from innerloop.paper.published import grid
 from innerloop.paper.scales import MINI1, Regime, Scale
+from innerloop.paper.series import BODY
 
 ROWS: dict[str, tuple[Regime, Regime]] = {
     "MAML-MAML": ("maml", "maml"),
@@ -16,7 +17,6 @@ ROWS: dict[str, tuple[Regime, Regime]] = {
     "ANIL-MAML": ("anil", "maml"),
 }
 COLUMNS = {"CCA Similarity": "cca", "CKA Similarity": "cka"}
-BODY = ("block1", "block2", "block3", "block4")
 
 
 def cell(scale: Scale, row: str, column: str, repeat: int) -> Cell | None:

@@ -29,19 +29,19 @@ def cell(scale: Scale, row: str, column: str, repeat: int) -> Cell | None:
     (what, regime), (shot, kind) = ROWS[row], COLUMNS[column]
     if repeat:
         return None
-    own = Timing(scale.run(_SHOTS[shot], regime, 0), what, scale.batches)
+    own = Timing(scale.timed(_SHOTS[shot], regime), what, scale.batches)
     if kind != "speedup":
         return Cell((own,), lambda answer: answer[kind.split()[0]])
-    maml = Timing(scale.run(_SHOTS[shot], "maml", 0), what, scale.batches)
+    maml = Timing(scale.timed(_SHOTS[shot], "maml"), what, scale.batches)
     return Cell((maml, own), lambda maml, own: maml["mean"] / own["mean"])
 
 
 TABLE = Table(
     name="table6",
     title="Time of one training step and of one inference",
-    about="One task, one query image a class, images in memory: a training step is the adaptation in 5 steps and the "
-    "meta-gradient, an inference the adaptation in 10 steps and the prediction. The paper's numbers are of TensorFlow "
-    "on a Titan Xp, so only the speedups compare.",
+    about="The paper's networks and images, at small scale too. One task, one query image a class, images in memory: a "
+    "training step is the adaptation in 5 steps and the meta-gradient, an inference the adaptation in "
+    "10 steps and the prediction. The paper's numbers are of TensorFlow on a Titan Xp, so only the speedups compare.",
     rows=tuple(ROWS),
     columns=tuple(COLUMNS),
     published=grid(
@@ -64,8 +64,8 @@ TABLE = Table(
         ),
         Claim(
             "During inference, ANIL achieves over a 4x speedup over MAML (Appendix C.5).",
-            "ANIL's inference speedup is at least 3 in both columns",
-            lambda mean: all(mean["Inference: ANIL", f"{shot} speedup"] >= 3 for shot in _SHOTS),
+            "ANIL's inference speedup is at least 4 in both columns",
+            lambda mean: all(mean["Inference: ANIL", f"{shot} speedup"] >= 4 for shot in _SHOTS),
         ),
         Claim(
             "During training, ANIL is as fast as First Order MAML (Appendix C.5).",

@@ -48,6 +48,7 @@ class Result:
     panels: tuple[Panel, ...]  # of a figure; none where an answer that it cannot do without is missing
     verdicts: tuple[Verdict, ...]  # in the order of the artifact's claims
     seeds: tuple[int, ...]  # of the networks whose answers are there
+    floor: Mapping[str, float]  # the CCA of independent noise by layer, where layers are compared
     devices: tuple[str, ...]  # on which they were measured, where the answers tell
     notes: tuple[str, ...]  # what the missing measures need
 
@@ -61,7 +62,7 @@ def collect(artifact: Artifact, scale: Scale, find: Find, missing: Mapping[Measu
     verdicts: list[Verdict]
     if isinstance(artifact, Table):
         entries = {(row, column): entry(artifact, scale, row, column, answers) for row, column in places(artifact)}
-        means = {place: found.mean for place, found in entries.items() if found.mean is not None}
+        means = means_of_whole_repeats(artifact, scale, answers)
         verdicts = [judge(claim, means) for claim in artifact.claims]
     else:
         panels = panels_of(artifact, scale, answers)
@@ -76,6 +77,7 @@ def collect(artifact: Artifact, scale: Scale, find: Find, missing: Mapping[Measu
         panels=panels,
         verdicts=tuple(verdicts),
         seeds=tuple(sorted({seed for measure in answers for seed in seeds_of(measure)})),
+        floor=max((answer.get("floor", {}) for answer in answers.values()), key=len, default={}),
         devices=tuple(sorted({str(answer["device"]) for answer in answers.values() if "device" in answer})),
         notes=tuple(dict.fromkeys(missing[each] for each in measures if each not in answers and each in missing)),
     )
@@ -84,6 +86,18 @@ def collect(artifact: Artifact, scale: Scale, find: Find, missing: Mapping[Measu
 def places(table: Table) -> list[Place]:
     """Row after row."""
     return [(row, column) for row in table.rows for column in table.columns]
+
+
+def means_of_whole_repeats(table: Table, scale: Scale, answers: Mapping[Measure, Answer]) -> dict[Place, float]:
+    """Means over the repeats that are there in all of their places, so that a claim compares like with like."""
+    values: dict[Place, list[float]] = {}
+    for repeat in range(scale.seeds):
+        asked = {place: table.cell(scale, *place, repeat) for place in places(table)}
+        cells = {place: cell for place, cell in asked.items() if cell}
+        if all(measure in answers for cell in cells.values() for measure in cell.measures):
+            for place, cell in cells.items():
+                values.setdefault(place, []).append(cell.read(*(answers[measure] for measure in cell.measures)))
+    return {place: fmean(numbers) for place, numbers in values.items()}
 
 
 def entry(table: Table, scale: Scale, row: str, column: str, answers: Mapping[Measure, Answer]) -> Entry:

@@ -104,11 +104,12 @@ def joined(items: Iterable[object]) -> str:
 
 
 def facts(result: Result) -> list[tuple[str, str]]:
-    """What was run for a result, on what."""
+    """What was run for a result, on what; "Noise" is the CCA that independent noise would have, layer by layer."""
     seeds, found = joined(result.seeds), f"{result.found} of {result.needed}"
     notes = "".join(f"; {note}" for note in result.notes)
     rows = [
         ("Seeds", seeds + (f" of {result.scale.seeds}" if 0 < len(result.seeds) < result.scale.seeds else "")),
+        ("Noise", ", ".join(f"{layer} {floor:.2f}" for layer, floor in result.floor.items())),
         ("Devices" if len(result.devices) > 1 else "Device", joined(result.devices)),
         ("Measures", "" if result.found == result.needed else f"{found} are there{notes}"),
     ]
@@ -117,7 +118,7 @@ def facts(result: Result) -> list[tuple[str, str]]:
 
 def command(artifact: Artifact, scale: Scale) -> str:
     """What makes it."""
-    return f"innerloop paper run {artifact.name} --scale {scale.name}"
+    return f"innerloop paper run {artifact.name} --scale {scale.name} --seeds {scale.seeds}"
 
 
 def anchor(result: Result) -> str:

@@ -17,11 +17,10 @@ import torch
 
 from innerloop.checkpoint import load_checkpoint, write_whole
 from innerloop.data import Splits
-from innerloop.inner import Episodes
 from innerloop.outer import meta_train
 from innerloop.runs.execute import How, device_name, open_data, pick_device, train
-from innerloop.runs.measure import Banks, compute, find, path_of
-from innerloop.runs.measures import Measure, Resemblance
+from innerloop.runs.measure import Banks, compute, find, path_of, random_episodes
+from innerloop.runs.measures import Measure, Resemblance, Timing
 from innerloop.runs.spec import Spec
 from innerloop.runs.store import Busy, alone
 
@@ -47,7 +46,7 @@ def trainings(measures: Iterable[Measure], store: Path) -> list[Training]:
     measures = list(measures)
     specs = dict.fromkeys(spec for measure in measures for spec in measure.runs)
     awaited = {spec for measure in measures if find(measure, store) is None for spec in measure.runs}
-    bodies = {spec.body for spec in awaited}
+    bodies = {spec.body for spec in awaited if not (store / spec.name / "result.json").exists()}
     return [
         _training(spec, store, spec in awaited or spec.name in bodies)
         for spec in sorted(specs, key=lambda spec: (spec.seed, bool(spec.body)))
@@ -77,7 +76,8 @@ def seconds_left(training: Training, store: Path, how: How) -> float:
 
 def _step_seconds(spec: Spec, store: Path, how: How) -> float:
     """Seconds of a training step; a trial is made once for all runs that differ in nothing that takes time."""
-    same = replace(spec, seed=0, iterations=1, keep=0, body="", val_every=1, lr=1.0, meta_lr=1.0, clip=None)
+    body = "any" if spec.body else ""
+    same = replace(spec, seed=0, iterations=1, keep=0, body=body, val_every=1, lr=1.0, meta_lr=1.0, clip=None)
     device, few = pick_device(how.device), f", {how.at_once} tasks at once" if how.at_once else ""
     key = f"{same.key} on {device_name(device)}{few}"
     path = store / "rates.json"
@@ -89,15 +89,11 @@ def _step_seconds(spec: Spec, store: Path, how: How) -> float:
 
 
 def _trial(spec: Spec, device: torch.device, at_once: int | None) -> float:
-    channels = 1 if spec.data in ("glyphs", "omniglot") else 3
-    model = spec.build((channels, spec.size, spec.size)).to(device)
-
-    def part(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        x = torch.rand(spec.tasks, spec.way * count, spec.size, spec.size, channels, device=device).movedim(-1, 2)
-        return x, torch.arange(spec.way, device=device).repeat_interleave(count).expand(spec.tasks, -1)
-
-    episodes = Episodes(*part(spec.shot), *part(spec.query))
-    adam = torch.optim.Adam(model.parameters())
+    shape, episodes = random_episodes(spec, spec.tasks, spec.query, device)
+    model = spec.build(shape).to(device)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not spec.body or name.startswith("head."))
+    adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
     steps = meta_train(model, [episodes] * 3, spec.predictor(), adam, at_once=at_once)
     next(steps).loss.item()  # the first one is slow
     begun = time.perf_counter()
@@ -109,8 +105,8 @@ def _trial(spec: Spec, device: torch.device, at_once: int | None) -> float:
 def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell) -> dict[Measure, str]:
     """Train what is not trained, compute what is not computed, and return why some measures are still missing.
 
-    A measure is computed as soon as its runs are there. A run whose data set is missing costs the measures that need
-    it, and nothing else.
+    A measure is computed as soon as its runs are there, timings at the very end. A run whose data set is missing costs
+    the measures that need it, and nothing else.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; what was done is saved.
@@ -123,9 +119,11 @@ def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell)
     todo = [training for training in plan if training.needed]
     tell(f"{len(waiting)} of {len(measures)} measures and {len(todo)} of the {len(plan)} runs they need are left")
 
-    def compute_what_is_ready() -> None:
+    def compute_what_is_ready(*, timings: bool = False) -> None:
         for measure in waiting.copy():
-            if all((store / spec.name / "result.json").exists() for spec in measure.runs):
+            if isinstance(measure, Timing) == timings and all(
+                (store / spec.name / "result.json").exists() for spec in measure.runs
+            ):
                 try:
                     _compute_once(measure, store, banks, how(subject(measure)))
                 except Busy:  # another process is at it
@@ -139,9 +137,13 @@ def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell)
     left = [seconds_left(training, store, how(training.spec)) for training in todo]
     for number, training in enumerate(todo, start=1):
         spec, rest = training.spec, sum(left[number - 1 :])
+        bodiless = [why for body, why in problems.items() if body.name == spec.body]
         tell(f"run {number} of {len(todo)}: {spec.name}; about {duration(rest)} of training left in all")
         try:
-            train(spec, store / spec.name, how(spec))
+            if bodiless:
+                problems[spec] = bodiless[0]
+            else:
+                train(spec, store / spec.name, how(spec))
         except Busy:
             problems[spec] = _BUSY
         except _USER_ERRORS as error:
@@ -149,8 +151,10 @@ def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell)
         if spec in problems:
             tell(f"left out: {problems[spec]}")
         compute_what_is_ready()
+    compute_what_is_ready(timings=True)
     for measure in waiting:
-        missing[measure] = next((problems[spec] for spec in measure.runs if spec in problems), _BUSY)
+        if find(measure, store) is None:  # by now another process may have been there
+            missing[measure] = next((problems[spec] for spec in measure.runs if spec in problems), _BUSY)
     return missing
 
 

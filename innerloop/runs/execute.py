@@ -180,7 +180,10 @@ def first_weights(spec: Spec, data: Splits, out: Path) -> nn.Sequential:
     if not spec.body:
         return model
     beside = out.parent / spec.body
-    path = best_of(beside if beside.exists() else Path(spec.body))
+    body = beside if beside.exists() else Path(spec.body)
+    if body.is_dir() and not (body / "result.json").exists():
+        raise FileNotFoundError(f"the run {body} is not finished, and a head needs its whole body: finish it first")
+    path = best_of(body)
     theirs = {name: value for name, value in load_checkpoint(path).tensors.items() if not name.startswith("head.")}
     ours = {name: value for name, value in model.state_dict().items() if name.startswith("head.")}
     load_weights(model, theirs | ours, path)

@@ -28,8 +28,6 @@ from innerloop.runs.learner import load_learner
 from innerloop.runs.measures import Accuracy, Change, Curves, Measure, Resemblance, Timing, name_of
 from innerloop.runs.spec import Spec
 
-QUERY = 15
-"""Query images a class on which layers are compared."""
 _WARM_UP = 2
 
 Banks = Callable[[Spec], Splits]
@@ -59,7 +57,7 @@ def compute(measure: Measure, store: Path, banks: Banks, how: How) -> dict[str, 
     """
     device, begun = pick_device(how.device), time.monotonic()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "(mean CCA|linear CKA)")  # few points are told beside the numbers
+        warnings.filterwarnings("ignore", ".*noise")  # the answer has the floor
         answer = _answer(measure, store, banks, device, how.at_once)
     answer |= {"device": device_name(device), "seconds": round(time.monotonic() - begun, 1)}
     question = {"kind": type(measure).__name__, **json.loads(json.dumps(asdict(measure)))}
@@ -77,16 +75,16 @@ def _answer(measure: Measure, store: Path, banks: Banks, device: torch.device, a
     match measure:
         case Accuracy():
             return _accuracy(measure, store, banks, device, at_once)
-        case Change(run, episodes, at):
+        case Change(run, episodes, at, query):
             model = _network(run, store, device, at)
-            found = analysis.change(model, _stream(run, banks, device, episodes), run.test_rule())
+            found = analysis.change(model, _stream(run, banks, device, episodes, query), run.test_rule())
             return asdict(found)
-        case Resemblance(first, second, episodes):
+        case Resemblance(first, second, episodes, query):
             networks = [_network(run, store, device, None) for run in (first, second)]
             both = first.test_rule() if first.test_rule() == second.test_rule() else None
             rules = both if both and both.adapt else None
             layers = [name for name in analysis.layers_of(networks[0]) if rules or name != "head"]
-            stream = _stream(first, banks, device, episodes)
+            stream = _stream(first, banks, device, episodes, query)
             found = analysis.resemblance(networks[0], networks[1], stream, rules, layers=layers)
             return asdict(found)
         case Curves(run):
@@ -108,8 +106,8 @@ def _bank(run: Spec, banks: Banks, device: torch.device) -> ImageBank:
     return banks(run).test.to(device)
 
 
-def _stream(run: Spec, banks: Banks, device: torch.device, episodes: int) -> EpisodeStream:
-    return _bank(run, banks, device).episodes(run.way, run.shot, QUERY, count=episodes)
+def _stream(run: Spec, banks: Banks, device: torch.device, episodes: int, query: int) -> EpisodeStream:
+    return _bank(run, banks, device).episodes(run.way, run.shot, query, count=episodes)
 
 
 def _accuracy(
@@ -140,9 +138,8 @@ def _curves(path: Path) -> dict[str, Any]:
 def _timing(measure: Timing, device: torch.device) -> dict[str, Any]:
     """One task and one query image a class, images in memory (Appendix C.5); the images are random."""
     run = measure.run
-    channels = 1 if run.data in ("glyphs", "omniglot") else 3
-    model = run.build((channels, run.size, run.size)).to(device)
-    episodes = _random_task(run, channels, device)
+    shape, episodes = random_episodes(run, 1, 1, device)
+    model = run.build(shape).to(device)
     seconds: list[float] = []
     for _ in range(_WARM_UP + measure.batches):
         begun = time.perf_counter()
@@ -159,11 +156,13 @@ def _timing(measure: Timing, device: torch.device) -> dict[str, Any]:
     return {"mean": statistics.fmean(seconds), "median": statistics.median(seconds), "batches": len(seconds)}
 
 
-def _random_task(run: Spec, channels: int, device: torch.device) -> Episodes:
+def random_episodes(run: Spec, tasks: int, query: int, device: torch.device) -> tuple[tuple[int, int, int], Episodes]:
+    """Noise in the shape of a run's images, (c, h, w), and as episodes with `query` query images a class."""
+    channels = 1 if run.data in ("glyphs", "omniglot") else 3
     generator = torch.Generator().manual_seed(0)
 
     def part(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        x = torch.rand(1, run.way * count, run.size, run.size, channels, generator=generator).movedim(-1, 2)
-        return x.to(device), torch.arange(run.way, device=device).repeat_interleave(count).unsqueeze(0)
+        x = torch.rand(tasks, run.way * count, run.size, run.size, channels, generator=generator).movedim(-1, 2)
+        return x.to(device), torch.arange(run.way, device=device).repeat_interleave(count).expand(tasks, -1)
 
-    return Episodes(*part(run.shot), *part(1))
+    return (channels, run.size, run.size), Episodes(*part(run.shot), *part(query))

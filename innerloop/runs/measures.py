@@ -33,7 +33,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Change:
-    """How far the inner loop moves each layer: {"cca", "cka", "distance", "points"}, each a dict by layer.
+    """How far the inner loop moves each layer: {"cca", "cka", "distance", "points", "floor"}, each a dict by layer.
 
     Similarities of the layer's outputs before and after adaptation, and the Euclidean distance of its weights; means
     over tasks.
@@ -42,6 +42,7 @@ class Change:
     run: Spec
     episodes: int
     at: int | None = None  # iterations of training, 0 for the first weights; None for what validation chose
+    query: int = 15  # images a class on which layers are compared
 
     @property
     def runs(self) -> tuple[Spec, ...]:
@@ -53,6 +54,7 @@ class Change:
 class Resemblance:
     """How alike two networks see the same tasks: {"cca", "cka"}, each {"pre-pre", ...} of a dict by layer.
 
+    Besides, {"points", "floor"} by layer.
     "pre-post" is the first network before, the second after adaptation to the task; where the two have no inner loop
     in common (ANIL and MAML, or one without any), "pre-pre" alone is there, and not for the head.
     """
@@ -60,6 +62,7 @@ class Resemblance:
     first: Spec
     second: Spec
     episodes: int
+    query: int = 15  # images a class on which layers are compared
 
     @property
     def runs(self) -> tuple[Spec, ...]:

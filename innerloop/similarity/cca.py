@@ -50,10 +50,10 @@ class _Analysis(NamedTuple):
 def mean_cca(x: Tensor | Moments, y: Tensor | None = None) -> CCA:
     """Mean CCA of x, (..., n, p), and y, (..., n, q): the plain mean of the canonical correlations.
 
-    The mean runs over as many coefficients as the side with fewer living directions has: dead channels, and channels
-    that are sums of others, are left out, so a layer is always 1 with itself. As in google/svcca's tutorials (Raghu et
-    al., 2017), with one difference: that code adds 1e-10 to the scaled variances, here directions below 1e-10 are
-    dropped, which agrees wherever variances are far above it.
+    The mean runs over as many coefficients as the side with fewer living directions has: dead channels, and
+    channels that are sums of others, are left out, so a layer that is not constant is 1 with itself. As in
+    google/svcca's tutorials (Raghu et al., 2017), with one difference: that code adds 1e-10 to the scaled
+    variances, here directions below 1e-10 are dropped, which agrees wherever variances are far above it.
 
     Raises:
         ValueError: n is so small that every coefficient would be 1, or see `Moments.add`.

@@ -186,7 +186,7 @@ def test_what_is_asked_of_which_network():
     head = scale.head(MINI5, "multiclass", 1)
     assert asked("table7", "Multiclass pretrain-MAML head", MINI5) == Accuracy(head)
     assert (head.body, head.shot, head.iterations, head.algorithm) == (multiclass.name, 5, 6000, "anil")
-    assert Timing(scale.run(MINI1, "fomaml", 0), "training", 2000) in table("table6").measures(scale)
+    assert Timing(scale.timed(MINI1, "fomaml"), "training", 2000) in table("table6").measures(scale)
     resemblance = asked("table8", "(Multitask pretrain, MAML)", "CCA Similarity")
     assert isinstance(resemblance, Resemblance)
     assert (resemblance.first.algorithm, resemblance.second) == ("multitask", scale.run(MINI1, "maml", 2))

@@ -21,8 +21,13 @@ TABLES = [name for name, artifact in ARTIFACTS.items() if isinstance(artifact, T
 FIGURES = [name for name in ARTIFACTS if name not in TABLES]
 
 
-def test_every_table_and_figure_is_made_and_shown(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("smoke")
+
+
+def test_every_table_and_figure_is_made_and_shown(place, monkeypatch):
+    monkeypatch.chdir(place)
     run = ("paper", "run", "--scale", "smoke", "--device", "cpu")
     first = call(*run)
     assert first.code == 0, first.err
@@ -40,23 +45,23 @@ def test_every_table_and_figure_is_made_and_shown(tmp_path, monkeypatch):
         assert bool(made.panels) == (artifact.name in FIGURES)
 
     assert call("paper", "report").out == "report: paper-report/index.html\n"
-    page, markdown = ((tmp_path / "paper-report" / name).read_text() for name in ("index.html", "report.md"))
+    page, markdown = ((place / "paper-report" / name).read_text() for name in ("index.html", "report.md"))
     for artifact in ARTIFACTS.values():
         assert heading(artifact) in markdown
         assert f'href="#{artifact.name}"' in page
         assert f'id="{artifact.name}"' in page
     assert "not measured yet" not in page
     assert page.count("<svg ") >= len(FIGURES)
-    pictures = {path.name for path in (tmp_path / "paper-report" / "figures").iterdir()}
+    pictures = {path.name for path in (place / "paper-report" / "figures").iterdir()}
     assert pictures == {f"{name}-smoke.svg" for name in FIGURES}
-    in_a_browser(tmp_path / "paper-report" / "index.html", page)
 
 
-def in_a_browser(path: Path, page: str) -> None:
+def test_the_page_opens_in_a_browser(place):
     """Its tables and figures are there, and nothing is complained about."""
-    browser = shutil.which("chromium")
+    browser, path = shutil.which("chromium"), place / "paper-report" / "index.html"
     if browser is None:
-        pytest.skip("made and read; to open it needs chromium on the PATH")
+        pytest.skip("needs chromium on the PATH")
+    page = path.read_text()
     with TemporaryDirectory(ignore_cleanup_errors=True) as profile:  # it may still be writing there when it is done
         command = [
             browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",

@@ -86,7 +86,7 @@ ASKED = 'a <b>& "c"</b> | *d* _e_'  # must be shown as it is
 def a_scale(seeds: int = 2, name: str = "small") -> Scale:
     """Scales of other names ask of other runs."""
     run = RUN if name == "small" else replace(RUN, iterations=20)
-    return Scale(name, seeds, {"glyphs": run}, episodes=4, batches=3)
+    return Scale(name, seeds, {"glyphs": run}, episodes=4, checkpoint_episodes=4, batches=3)
 
 
 def a_table(*claims: Claim, **changes: Any) -> Table:
