@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.inner import Episodes, InnerLoop, Loss, adapt
-from innerloop.modules import children
+from innerloop.modules import layers_of
 from innerloop.norm import Norm
 from innerloop.outer import Score, evaluate
 from innerloop.rules import freeze
@@ -24,17 +24,6 @@ from innerloop.similarity import CCA, CKA, Moments, activations, fold, linear_ck
 
 ByLayer = dict[str, float]
 EMPTY = "there are no episodes to analyse; check the stream's `count`"
-
-
-def layers_of(model: nn.Module) -> list[str]:
-    """The names of a Sequential's children that have parameters, in order; the last is the head.
-
-    Raises:
-        ValueError: it is no Sequential, so that its layers have no order.
-    """
-    if type(model).forward is not nn.Sequential.forward:
-        raise ValueError(f"a {type(model).__name__} is no Sequential: pass layers=[...] in order, the head last")
-    return [name for name, part in children(model) if any(True for _ in part.parameters())]
 
 
 def freezing(

@@ -48,6 +48,20 @@ def children(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, part) for name, part in model.named_modules(remove_duplicate=False) if name and "." not in name]
 
 
+def layers_of(model: nn.Module) -> list[str]:
+    """The names of a Sequential's children that have parameters, in order; the last is the head.
+
+    Raises:
+        ValueError: it is no Sequential, so that its layers have no order.
+    """
+    if type(model).forward is not nn.Sequential.forward:
+        raise ValueError(
+            f"a {type(model).__name__} is no Sequential, so its layers have no order: pass layers=[...] in order, the "
+            "head last, names from model.named_modules()"
+        )
+    return [name for name, part in children(model) if any(True for _ in part.parameters())]
+
+
 def as_function(part: nn.Module) -> Callable[[Params, Tensor], Tensor]:
     """`part` as a function of its parameters and buffers, each under the first of its names.
 

@@ -8,9 +8,9 @@ from itertools import islice
 
 from torch import nn
 
-from innerloop.analysis import EMPTY, Change, change, check_again, freezing, layers_of, tasks_of
+from innerloop.analysis import EMPTY, Change, change, check_again, freezing, tasks_of
 from innerloop.inner import Episodes, InnerLoop
-from innerloop.modules import chosen
+from innerloop.modules import chosen, layers_of
 from innerloop.norm import Norm
 from innerloop.outer import Score, evaluate, has_labels
 from innerloop.rules import NIL, freeze

@@ -21,6 +21,7 @@ from innerloop.checkpoint import write_whole
 from innerloop.data import Splits
 from innerloop.episodes import EpisodeStream, ImageBank
 from innerloop.inner import Episodes
+from innerloop.modules import layers_of
 from innerloop.outer import evaluate, meta_gradient
 from innerloop.rules import NIL, freeze
 from innerloop.runs.execute import How, device_name, pick_device, score_dict, test_stream
@@ -83,7 +84,7 @@ def _answer(measure: Measure, store: Path, banks: Banks, device: torch.device, a
             networks = [_network(run, store, device, None) for run in (first, second)]
             both = first.test_rule() if first.test_rule() == second.test_rule() else None
             rules = both if both and both.adapt else None
-            layers = [name for name in analysis.layers_of(networks[0]) if rules or name != "head"]
+            layers = [name for name in layers_of(networks[0]) if rules or name != "head"]
             stream = _stream(first, banks, device, episodes, query)
             found = analysis.resemblance(networks[0], networks[1], stream, rules, layers=layers)
             return asdict(found)
@@ -119,7 +120,7 @@ def _accuracy(
     stream = test_stream(
         _bank(run, banks, device), asked, measure.episodes or run.test_episodes, run.test_query or asked.shot
     )
-    body = analysis.layers_of(model)[: measure.frozen]
+    body = layers_of(model)[: measure.frozen]
     predictor = NIL(way=run.way) if measure.nil else freeze(run.test_rule(), *body)
     score = score_dict(evaluate(predictor, model, stream, at_once=at_once, every_step=False))
     return {name: value for name, value in score.items() if name != "per_step"}

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from innerloop.modules import as_function, children
+from innerloop.modules import as_function, layers_of
 
 
 def activations(
@@ -27,7 +27,7 @@ def activations(
         ValueError: a name is unknown, a layer does not run exactly once or puts out no tensor, or `layers` is None and
             the model is no Sequential.
     """
-    layers = _with_parameters(model) if layers is None else layers
+    layers = layers_of(model) if layers is None else layers
     named = dict(model.named_modules(remove_duplicate=False))
     if unknown := [layer for layer in layers if layer not in named]:
         raise ValueError(f"no layer is called {', '.join(unknown)}. This model has {', '.join(filter(None, named))}.")
@@ -46,15 +46,6 @@ def fold(outputs: Tensor) -> Tensor:
     if outputs.ndim < 2:
         raise ValueError(f"fold takes (n, c) or (n, c, h, w), got {tuple(outputs.shape)}")
     return outputs.movedim(1, -1).flatten(0, -2)
-
-
-def _with_parameters(model: nn.Module) -> list[str]:
-    if type(model).forward is not nn.Sequential.forward:
-        raise ValueError(
-            f"a {type(model).__name__} is no Sequential, so its layers have no order: pass layers=[...], names from "
-            "model.named_modules()"
-        )
-    return [name for name, part in children(model) if any(True for _ in part.parameters())]
 
 
 def _state(model: nn.Module, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
