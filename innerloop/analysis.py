@@ -7,7 +7,6 @@ names that are passed. Shapes: t tasks, s support and q query images a task.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.inner import Episodes, InnerLoop, Loss, adapt
-from innerloop.modules import layers_of
+from innerloop.modules import layers_of, resting
 from innerloop.norm import Norm
 from innerloop.outer import Score, evaluate
 from innerloop.rules import freeze
@@ -78,7 +77,7 @@ def change(
     points: dict[str, int] = {}
     floor: ByLayer = {}
     for support_x, support_y, query_x, _ in tasks_of(episodes):
-        with _resting(model):
+        with resting(model):
             after = adapt(model, support_x, support_y, inner, loss=loss)
             pre, post = (activations(model, query_x, names, params) for params in (before, after))
         found = {name: _likeness(name, pre[name], post[name]) for name in names}
@@ -125,7 +124,7 @@ def resemblance(
         seen: list[dict[str, Mapping[str, Tensor]]] = []
         for network in (first, second):
             states = {"pre": _state(network)}
-            with _resting(network):
+            with resting(network):
                 if inner:
                     states["post"] = adapt(network, support_x, support_y, inner, loss=loss)
                 seen.append({time: activations(network, query_x, names, state) for time, state in states.items()})
@@ -143,18 +142,6 @@ def check_again(episodes: Iterable[Episodes]) -> None:
     """Refuse what can be gone through only once."""
     if isinstance(episodes, Iterator):
         raise ValueError("episodes are gone through once for every layer, a generator only once: pass list(episodes)")
-
-
-@contextmanager
-def _resting(model: nn.Module) -> Iterator[None]:
-    """Inside, the model is in eval mode, as in `evaluate`: dropout rests."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _likeness(layer: str, one: Tensor, other: Tensor) -> tuple[CCA, CKA]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -60,6 +61,18 @@ def layers_of(model: nn.Module) -> list[str]:
             "head last, names from model.named_modules()"
         )
     return [name for name, part in children(model) if any(True for _ in part.parameters())]
+
+
+@contextmanager
+def resting(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is in eval mode, so that dropout rests; then every module is in the mode that it had."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def as_function(part: nn.Module) -> Callable[[Params, Tensor], Tensor]:

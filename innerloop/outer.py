@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from innerloop.inner import Episodes, Loss, tasks_at_once
+from innerloop.modules import resting
 from innerloop.norm import Norm, describe_norm
 from innerloop.rules import Predictor
 
@@ -141,20 +142,15 @@ def evaluate(
     Raises:
         ValueError: there are no episodes.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     losses: list[Tensor] = []
     accuracies: list[Tensor] = []
-    try:
+    with resting(model):
         for batch in episodes:
             outputs = predictor(model, batch, loss=loss, norm=norm, at_once=at_once, every_step=every_step)
             outputs = outputs if every_step else outputs.unsqueeze(0)  # (n + 1, t, q, w)
             losses.append(vmap(vmap(loss), in_dims=(0, None))(outputs, batch.query_y))
             if has_labels(batch):
                 accuracies.append((outputs.argmax(-1) == batch.query_y).float().mean(-1))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     if not losses:
         raise ValueError("there are no episodes to evaluate; check the stream's `count`")
     accuracy = torch.cat(accuracies, 1).cpu() if accuracies else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -131,7 +130,6 @@ def _run(command: Paper) -> None:
 
 
 def _report(command: Paper) -> None:
-    os.environ.setdefault("MPLBACKEND", "Agg")
     from innerloop.report import page, write
 
     artifacts, reasons = command.artifacts().values(), _reasons(command.store)
