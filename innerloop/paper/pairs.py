@@ -12,11 +12,12 @@ from innerloop.runs.measures import Resemblance
 
 
 def pair(scale: Scale, problem: str, first: Regime, second: Regime, repeat: int) -> Resemblance | None:
-    """The `repeat`-th pair of seeds, each once; None where there are no more."""
-    seeds = list(combinations(range(scale.seeds), 2))
-    if first != second:
-        seeds += [(b, a) for a, b in seeds]
-    if repeat >= min(len(seeds), scale.seeds):
+    """The `repeat`-th pair of seeds, the same for all regimes; None where there are no more.
+
+    A further seed adds pairs and changes none.
+    """
+    seeds = sorted(combinations(range(scale.seeds), 2), key=lambda pair: pair[::-1])
+    if repeat >= len(seeds):
         return None
     a, b = seeds[repeat]
     return Resemblance(scale.run(problem, first, a), scale.run(problem, second, b), scale.episodes)

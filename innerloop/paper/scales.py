@@ -68,7 +68,7 @@ _SMALL = {
     OMNI1: replace(PRESETS["omniglot-20way-1shot"], tasks=4, iterations=1800),
     OMNI5: replace(PRESETS["omniglot-20way-5shot"], tasks=2, iterations=600, val_every=200),
     MINI1: replace(PRESETS["mini-imagenet-5way-1shot"], size=42, iterations=3600),
-    MINI5: replace(PRESETS["mini-imagenet-5way-5shot"], size=42, iterations=900, val_every=300),
+    MINI5: replace(PRESETS["mini-imagenet-5way-5shot"], size=42, iterations=3600, val_every=300),
 }
 _TINY = {
     "data": "glyphs", "size": 28, "width": 8, "tasks": 2, "steps": 2, "iterations": 12, "val_every": 6, "split": "",

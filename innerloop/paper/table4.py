@@ -39,9 +39,12 @@ TABLE = Table(
         Claim(
             "With no test-time inner loop, and just learned features, NIL performs comparably to MAML and ANIL "
             "(Table 4).",
-            "NIL is at most 3 points below MAML and below ANIL on each of the four problems",
+            "NIL is at most 3.1 points from MAML and from ANIL on each of the four problems (the paper's largest difference "
+            "is 3.0)",
             lambda mean: all(
-                mean[other, column] - mean["NIL", column] <= 3 for other in ("MAML", "ANIL") for column in COLUMNS
+                abs(mean[other, column] - mean["NIL", column]) <= 3.1
+                for other in ("MAML", "ANIL")
+                for column in COLUMNS
             ),
         ),
     ),

@@ -58,8 +58,8 @@ TABLE = Table(
     cell=cell,
     claims=(
         Claim(
-            "ANIL is about 1.7x as fast as MAML in training (Appendix C.5).",
-            "ANIL's training speedup is at least 1.5 in both columns",
+            "ANIL offers noticeable speedup over MAML (Table 6).",
+            "ANIL's training speedup is at least 1.5 in both columns (the paper has 1.79 and 1.84)",
             lambda mean: all(mean["Training: ANIL", f"{shot} speedup"] >= 1.5 for shot in _SHOTS),
         ),
         Claim(
