@@ -67,8 +67,8 @@ FIGURE = Figure(
             lambda panels: all(panels[_CCA][line].y[-1] < 0.5 for line in LINES),
         ),
         Claim(
-            "The head of the network must change significantly during adaptation, and this is reflected in the much lower "
-            "CCA/CKA similarity (Figure 2).",
+            "The head of the network must change significantly during adaptation, and this is reflected in the much "
+            "lower CCA/CKA similarity (Figure 2).",
             "the head's mean is at least 0.2 below that of every convolutional layer, for both problems, CCA and CKA",
             lambda panels: all(
                 min(panels[kind][line].y[:-1]) - panels[kind][line].y[-1] >= 0.2 for kind in KINDS for line in LINES

@@ -38,7 +38,8 @@ TABLE = Table(
     claims=(
         Claim(
             "ANIL matches the performance of MAML on few-shot image classification (Table 2).",
-            "ANIL is at most 3 points below or above MAML on each of the four problems (the paper's largest difference is 2.5)",
+            "ANIL is at most 3 points below or above MAML on each of the four problems (the paper's largest "
+            "difference is 2.5)",
             lambda mean: all(abs(mean["MAML", column] - mean["ANIL", column]) <= 3 for column in IMAGES),
         ),
         Claim(

@@ -39,8 +39,8 @@ TABLE = Table(
         Claim(
             "With no test-time inner loop, and just learned features, NIL performs comparably to MAML and ANIL "
             "(Table 4).",
-            "NIL is at most 3.1 points from MAML and from ANIL on each of the four problems (the paper's largest difference "
-            "is 3.0)",
+            "NIL is at most 3.1 points from MAML and from ANIL on each of the four problems (the paper's largest "
+            "difference is 3.0)",
             lambda mean: all(
                 abs(mean[other, column] - mean["NIL", column]) <= 3.1
                 for other in ("MAML", "ANIL")

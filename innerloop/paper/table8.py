@@ -56,7 +56,7 @@ TABLE = Table(
         ),
         Claim(
             "Training schemes learning representations most similar to MAML also performed the best (Appendix D.2).",
-            "each row is above the next, for CCA and for CKA: they stand in the order of the paper's accuracies (Table 5)",
+            "each row is above the next, for CCA and for CKA: the order of the paper's accuracies (Table 5)",
             lambda mean: all(
                 mean[better, column] > mean[worse, column] for better, worse in pairwise(ROWS) for column in COLUMNS
             ),
