@@ -7,10 +7,11 @@ names that are passed. Shapes: t tasks, s support and q query images a task.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from statistics import fmean
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -55,8 +56,8 @@ class Change:
     cca: ByLayer  # between the layer's outputs for the query images before and after
     cka: ByLayer
     distance: ByLayer  # Euclidean, between its weights before and after
+    unrelated: dict[str, ByLayer]  # "cca" and "cka" of the same outputs, each image with another one
     points: dict[str, int]  # data points of each comparison: query images times positions
-    floor: ByLayer  # the CCA of independent noise with so many points and channels
     tasks: int
 
 
@@ -71,22 +72,15 @@ def change(
     """Compare each layer before and after adaptation, task by task; channels are neurons, positions data points."""
     names = layers_of(model) if layers is None else list(layers)
     before = _state(model)
-    ccas: list[ByLayer] = []
-    ckas: list[ByLayer] = []
+    found = _Likenesses()
     moved: list[ByLayer] = []
-    points: dict[str, int] = {}
-    floor: ByLayer = {}
     for support_x, support_y, query_x, _ in tasks_of(episodes):
         with resting(model):
             after = adapt(model, support_x, support_y, inner, loss=loss)
             pre, post = (activations(model, query_x, names, params) for params in (before, after))
-        found = {name: _likeness(name, pre[name], post[name]) for name in names}
-        ccas.append({name: float(cca.value) for name, (cca, _) in found.items()})
-        ckas.append({name: float(cka.value) for name, (_, cka) in found.items()})
+        found.add(pre, post)
         moved.append({name: float(gap) for name, gap in weight_distance(before, after, names).items()})
-        points = {name: cca.points for name, (cca, _) in found.items()}
-        floor = {name: float(cca.floor) for name, (cca, _) in found.items()}
-    return Change(_mean(ccas), _mean(ckas), _mean(moved), points, floor, len(ccas))
+    return Change(found.mean("cca"), found.mean("cka"), _mean(moved), found.unrelated(), found.points, len(moved))
 
 
 @dataclass(frozen=True)
@@ -95,8 +89,8 @@ class Resemblance:
 
     cca: dict[str, ByLayer]
     cka: dict[str, ByLayer]
+    unrelated: dict[str, ByLayer]  # "cca" and "cka" before adaptation, each image with another one
     points: dict[str, int]  # data points of each comparison
-    floor: ByLayer  # the CCA of independent noise with so many points and channels
     tasks: int
 
 
@@ -116,10 +110,7 @@ def resemblance(
     names = layers_of(first) if layers is None else list(layers)
     times = ("pre", "post") if inner else ("pre",)
     pairs = {f"{a}-{b}": (a, b) for a, b in product(times, times)}
-    ccas: dict[str, list[ByLayer]] = {when: [] for when in pairs}
-    ckas: dict[str, list[ByLayer]] = {when: [] for when in pairs}
-    points: dict[str, int] = {}
-    floor: ByLayer = {}
+    found = {when: _Likenesses() for when in pairs}
     for support_x, support_y, query_x, _ in tasks_of(episodes):
         seen: list[dict[str, Mapping[str, Tensor]]] = []
         for network in (first, second):
@@ -129,13 +120,10 @@ def resemblance(
                     states["post"] = adapt(network, support_x, support_y, inner, loss=loss)
                 seen.append({time: activations(network, query_x, names, state) for time, state in states.items()})
         for when, (a, b) in pairs.items():
-            found = {name: _likeness(name, seen[0][a][name], seen[1][b][name]) for name in names}
-            ccas[when].append({name: float(cca.value) for name, (cca, _) in found.items()})
-            ckas[when].append({name: float(cka.value) for name, (_, cka) in found.items()})
-            points = {name: cca.points for name, (cca, _) in found.items()}
-            floor = {name: float(cca.floor) for name, (cca, _) in found.items()}
-    cca, cka = ({when: _mean(rows) for when, rows in kind.items()} for kind in (ccas, ckas))
-    return Resemblance(cca, cka, points, floor, len(ccas["pre-pre"]))
+            found[when].add(seen[0][a], seen[1][b])
+    cca, cka = ({when: each.mean(kind) for when, each in found.items()} for kind in ("cca", "cka"))
+    before = found["pre-pre"]
+    return Resemblance(cca, cka, before.unrelated(), before.points, len(before.rows["cca"]))
 
 
 def check_again(episodes: Iterable[Episodes]) -> None:
@@ -144,10 +132,35 @@ def check_again(episodes: Iterable[Episodes]) -> None:
         raise ValueError("episodes are gone through once for every layer, a generator only once: pass list(episodes)")
 
 
-def _likeness(layer: str, one: Tensor, other: Tensor) -> tuple[CCA, CKA]:
+@dataclass
+class _Likenesses:
+    """How alike layers are, gathered task by task."""
+
+    rows: dict[str, list[dict[str, Tensor]]] = field(default_factory=lambda: {"cca": [], "cka": []})
+    points: dict[str, int] = field(default_factory=dict)
+
+    def add(self, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+        """Outputs of layers for the same images of a task, (q, ...)."""
+        found = {name: _likeness(name, one[name], other[name], len(self.rows["cca"])) for name in one}
+        self.rows["cca"].append({name: cca.value for name, (cca, _) in found.items()})
+        self.rows["cka"].append({name: cka.value for name, (_, cka) in found.items()})
+        self.points = {name: cca.points for name, (cca, _) in found.items()}
+
+    def mean(self, kind: str, *, unrelated: bool = False) -> ByLayer:
+        """Over tasks, of "cca" or "cka"."""
+        return _mean([{name: float(values[int(unrelated)]) for name, values in row.items()} for row in self.rows[kind]])
+
+    def unrelated(self) -> dict[str, ByLayer]:
+        return {kind: self.mean(kind, unrelated=True) for kind in self.rows}
+
+
+def _likeness(layer: str, one: Tensor, other: Tensor, task: int) -> tuple[CCA, CKA]:
+    """(2,) each: of every image with itself, and of every image with another, which tells what chance would score."""
+    order = torch.randperm(len(one), generator=torch.Generator().manual_seed(task)).to(one.device)
+    another = torch.empty_like(order).scatter_(0, order, order.roll(1))  # one cycle: no image meets itself
     moments = Moments()
     try:
-        moments.add(fold(one), fold(other))
+        moments.add(fold(one).expand(2, -1, -1), torch.stack([fold(other), fold(other[another])]))
         return mean_cca(moments), linear_cka(moments)
     except ValueError as error:
         raise ValueError(f"{layer} cannot be compared on {len(one)} query images a task: {error}") from error

@@ -27,6 +27,7 @@ class Probe:
     nil: Score  # no inner loop and no head
     change: Change
     way: int
+    body_adapts: bool  # False where the inner loop may change the head alone, as ANIL's
 
     @property
     def cost(self) -> tuple[float, float]:
@@ -38,14 +39,21 @@ class Probe:
     def verdict(self) -> str:
         """One sentence with its numbers."""
         whole, frozen, chance = self.freezing[0].mean, self.freezing[-1].mean, 1 / self.way
+        if not self.body_adapts:
+            return (
+                f"Nothing to tell: this inner loop changes the head alone, so the body is reused by its rule. "
+                f"Accuracy is {whole:.1%} with it and {self.nil.mean:.1%} without any (NIL), chance "
+                f"{chance:.1%}. Probe it with an inner loop that may change all layers (maml) to see whether the body "
+                "would learn."
+            )
         body = {layer: self.change.cca[layer] for layer in self.layers[:-1]}
-        least = min(body, key=lambda layer: body[layer])
+        least, head = min(body, key=lambda layer: body[layer]), self.layers[-1]
         _, half = self.cost
         numbers = (
             f"with all layers but the head frozen in the inner loop, accuracy goes from {whole:.1%} to {frozen:.1%} "
             f"({100 * (frozen - whole):+.1f} ± {100 * half:.1f} points, chance {chance:.1%}); the layers of the body "
-            f"keep a CCA of at least {body[least]:.2f} ({least}) where the head has "
-            f"{self.change.cca[self.layers[-1]]:.2f}; "
+            f"keep a CCA of at least {body[least]:.2f} ({least}) where the head has {self.change.cca[head]:.2f} "
+            f"(unrelated images: {self.change.unrelated['cca'][head]:.2f}); "
             f"without any inner loop (NIL) accuracy is {self.nil.mean:.1%}."
         )
         return f"{self._kind(whole - chance, frozen - chance)}: {numbers}"
@@ -70,7 +78,8 @@ def probe(
     """Ask the paper's question of a trained learner: rapid learning or feature reuse?
 
     The verdict is "feature reuse" if at least 0.9 of the accuracy above chance is left with all layers but the head
-    frozen in the inner loop, "rapid learning" if less than half of it is, and "some of both" in between.
+    frozen in the inner loop, "rapid learning" if less than half of it is, and "some of both" in between. An inner loop
+    that may change the head alone (ANIL) tells nothing about the body: pass `maml(...)` for such a learner.
 
     Args:
         model: any module; of one that is no named Sequential, pass `layers`.
@@ -80,7 +89,8 @@ def probe(
             or more); the first 50 of `episodes` if not given.
         layers: names of modules in order, the head last, that hold all that adapts; None takes the children of a
             Sequential with parameters.
-        norm: whose statistics normalise the query set in the accuracies, see `innerloop.norm`.
+        norm: whose statistics normalise the query set in the accuracies, see `innerloop.norm`; layers are always
+            compared by the query set's own.
         at_once: tasks in memory at once, see `predict`.
 
     Raises:
@@ -106,7 +116,8 @@ def probe(
         raise ValueError("one episode says nothing about others: give a probe two or more, better 100")
     way = int(first.support_y.max()) + 1
     nil = evaluate(NIL(way=way, head=names[-1]), model, episodes, norm=norm, at_once=at_once)
-    return Probe(names, scores, nil, moved, way)
+    adapts = chosen(model, inner.adapt) != chosen(model, freeze(inner, *names[:-1]).adapt)
+    return Probe(names, scores, nil, moved, way, adapts)
 
 
 def _check_layers(model: nn.Module, inner: InnerLoop, layers: Sequence[str]) -> None:

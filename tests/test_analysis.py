@@ -142,7 +142,9 @@ def test_change_is_what_its_definition_says():
         near(getattr(found, kind), {name: np.mean(values) for name, values in by_layer.items()}, 1e-7)
     assert found.points == {"block1": 24 * 16, "block2": 24 * 4, "head": 24}
     assert found.tasks == 4
-    assert all(0 < floor < 0.5 for floor in found.floor.values())
+    for kind in ("cca", "cka"):
+        assert list(found.unrelated[kind]) == [*BODY, "head"]
+        assert all(0 < value < getattr(found, kind)[name] for name, value in found.unrelated[kind].items())
     assert 0.3 < found.cca["head"] < 0.999, "the test is about something"
 
 
@@ -306,15 +308,14 @@ def test_the_layers_are_compared_on_tasks_of_their_own(monkeypatch):
 # The verdict
 
 
-def made_up(whole: list[float], frozen: list[float], way: int = 5) -> Probe:
+def made_up(whole: list[float], frozen: list[float], way: int = 5, *, body_adapts: bool = True) -> Probe:
     def score(values: list[float]) -> Score:
         accuracy = torch.tensor([[0.0] * len(values), values])
         return Score(accuracy, torch.zeros_like(accuracy), "transductive")
 
-    moved = Change({"a": 0.97, "b": 0.912, "head": 0.456}, {}, {}, {}, {}, 4)
-    return Probe(
-        ["a", "b", "head"], [score(whole), score([0.9] * len(whole)), score(frozen)], score([0.432]), moved, way
-    )
+    moved = Change({"a": 0.97, "b": 0.912, "head": 0.456}, {}, {}, {"cca": {"head": 0.219}}, {}, 4)
+    scores = [score(whole), score([0.9] * len(whole)), score(frozen)]
+    return Probe(["a", "b", "head"], scores, score([0.432]), moved, way, body_adapts)
 
 
 @pytest.mark.parametrize(
@@ -350,9 +351,20 @@ def test_the_verdict_says_its_numbers():
         "Feature reuse: with all layers but the head frozen in the inner loop, accuracy goes from "
         f"{100 * whole.mean():.1f}% to {100 * (whole - lost).mean():.1f}% "
         f"({-100 * lost.mean():+.1f} ± {100 * half:.1f} points, chance 20.0%); the layers of the body keep a CCA of at "
-        "least 0.91 (b) where the head has 0.46; without any inner loop (NIL) accuracy is 43.2%."
+        "least 0.91 (b) where the head has 0.46 (unrelated images: 0.22); without any inner loop "
+        "(NIL) accuracy is 43.2%."
     )
     assert "(+0.0 ± 0.0 points" in made_up(list(whole), list(whole)).verdict
+
+
+def test_an_inner_loop_of_the_head_alone_says_nothing_of_the_body():
+    verdict = made_up([0.6, 0.7], [0.6, 0.7], body_adapts=False).verdict
+    assert verdict.startswith("Nothing to tell: this inner loop changes the head alone")
+    assert "65.0% with it and 43.2% without any (NIL), chance 20.0%" in verdict
+    model, episodes = network(), [tasks(3)]
+    assert not probe(model, episodes, anil(2, 0.1)).body_adapts
+    assert probe(model, episodes, boil(2, 0.1)).body_adapts
+    assert probe(model, episodes, maml(2, 0.1)).body_adapts
 
 
 # Mistakes

@@ -72,7 +72,7 @@ def test_a_run_on_glyphs(glyphs, tmp_path):
     assert lines[0].strip() == "3-way 1-shot on glyphs/test, 4 episodes, 15 queries a class"
     rows = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in lines if line.startswith("│")]
     assert [row[0] for row in rows] == ["(none frozen)", *LAYERS, "(NIL: no head)"]
-    assert all(0 <= float(cell) <= 1 for row in rows[1:-1] for cell in row[1:3])
+    assert all(0 <= float(cell) <= 1 for row in rows[1:-1] for cell in row[1:4])
     assert all("±" in row[-1] for row in rows if row[0] != "head")
     assert lines[-1].split(": ")[0] in ("Feature reuse", "Some of both", "Rapid learning", "Nothing learnt")
     assert lines[-1].endswith("%.")
@@ -86,8 +86,8 @@ def test_json_holds_what_the_library_finds(run):
     found = probed(run / "best.safetensors", "--out", "deep/er/figure.svg")
     assert found.keys() == {"layers", "freezing", "nil", "change", "verdict"}
     assert found["layers"] == LAYERS
-    assert found["change"].keys() == {"cca", "cka", "distance", "points", "floor", "tasks"}
-    assert all(list(found["change"][key]) == LAYERS for key in ("cca", "cka", "distance", "points", "floor"))
+    assert found["change"].keys() == {"cca", "cka", "distance", "unrelated", "points", "tasks"}
+    assert all(list(found["change"][key]) == LAYERS for key in ("cca", "cka", "distance", "points"))
     assert [score["episodes"] for score in found["freezing"]] == [4] * 5
 
     model, spec, *_ = load_learner(run)
@@ -129,8 +129,11 @@ def test_training_without_an_inner_loop_has_nothing_to_probe(algorithm, pictures
     settings = options(device="cpu", iterations=1, val_episodes=1, test_episodes=1, query=4)
     assert call("train", pictures, "--out", tmp_path / "run", *settings, "--algorithm", algorithm).code == 0
     said = complaint(call("probe", tmp_path / "run"))
-    assert said == f"{algorithm} training has no inner loop to look into; probe a maml or anil run"
+    assert said == f"{algorithm} training has no inner loop to look into; give one with --algorithm maml"
     assert not (tmp_path / "probe.png").exists()
+    found = probed(tmp_path / "run", "--algorithm", "maml", "--query", 4)
+    assert found["change"]["distance"]["block1"] > 0
+    assert not found["verdict"].startswith("Nothing to tell")
 
 
 def test_mistakes(run, pictures, tmp_path):

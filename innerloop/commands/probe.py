@@ -25,6 +25,8 @@ class ProbeCommand:
 
     checkpoint: Positional[Path]
     """best.safetensors of a run, or the run's folder"""
+    algorithm: Literal["maml", "anil", "boil"] | None = None
+    """another inner loop than its own, of the same step size: maml asks whether an anil run's body would learn"""
     steps: int | None = None
     """inner steps; as in the run's own test if not given"""
     shot: int | None = None
@@ -52,11 +54,15 @@ class ProbeCommand:
         changes: dict[str, Any] = {} if self.shot is None else {"shot": self.shot}
         if self.data is not None:
             changes |= {"data": self.data, "split": ""}
+        if self.algorithm is not None:
+            changes |= {"algorithm": self.algorithm, "adapt": (), "body": ""}
         if self.steps is not None:
             changes["test_steps"] = self.steps
         asked = replace(spec, **changes)
         if not asked.test_rule().adapt:
-            raise ValueError(f"{spec.algorithm} training has no inner loop to look into; probe a maml or anil run")
+            raise ValueError(
+                f"{spec.algorithm} training has no inner loop to look into; give one with --algorithm maml"
+            )
         device = pick_device(self.how.device)
         bank = getattr(open_data(asked, self.how), self.part).to(device)
         if bank.shape != shape:
@@ -80,14 +86,16 @@ class ProbeCommand:
 
 
 def _table(found: Probe, title: str) -> Table:
-    columns = ("CCA", "CKA", "weights moved", "accuracy % with it and all before it frozen")
-    table = Table("layer", *(Column(name, justify="right") for name in columns), title=title)
-    table.add_row("(none frozen)", "", "", "", _percent(found, 0))
+    columns = ("CCA", "unrelated images", "CKA", "weights moved", "accuracy % with it and all before it frozen")
+    numbers = (Column(name, justify="right", min_width=min(len(name), 14)) for name in columns)
+    table = Table(Column("layer", no_wrap=True), *numbers, title=title)
+    table.add_row("(none frozen)", "", "", "", "", _percent(found, 0))
     for i, layer in enumerate(found.layers, start=1):
         change = found.change
-        numbers = (f"{change.cca[layer]:.3f}", f"{change.cka[layer]:.3f}", f"{change.distance[layer]:.3f}")
+        values = change.cca, change.unrelated["cca"], change.cka, change.distance
+        numbers = (f"{by_layer[layer]:.3f}" for by_layer in values)
         table.add_row(layer, *numbers, _percent(found, i) if i < len(found.layers) else "")
-    table.add_row("(NIL: no head)", "", "", "", f"{100 * found.nil.mean:.2f} ± {100 * found.nil.interval:.2f}")
+    table.add_row("(NIL: no head)", "", "", "", "", f"{100 * found.nil.mean:.2f} ± {100 * found.nil.interval:.2f}")
     return table
 
 
@@ -125,7 +133,11 @@ def _panels(found: Probe) -> tuple[Panel, ...]:
             "similarity",
             tuple(
                 Series(name, layers, tuple(values[layer] for layer in layers))
-                for name, values in (("CCA", change.cca), ("CKA", change.cka))
+                for name, values in (
+                    ("CCA", change.cca),
+                    ("CKA", change.cka),
+                    ("CCA of unrelated images", change.unrelated["cca"]),
+                )
             ),
             y_range=(0, 1.02),
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Literal
@@ -48,7 +48,9 @@ class Result:
     panels: tuple[Panel, ...]  # of a figure; none where an answer that it cannot do without is missing
     verdicts: tuple[Verdict, ...]  # in the order of the artifact's claims
     seeds: tuple[int, ...]  # of the networks whose answers are there
-    floor: Mapping[str, float]  # the CCA of independent noise by layer, where layers are compared
+    unrelated: Mapping[
+        str, Mapping[str, float]
+    ]  # "cca" and "cka" by layer between different images: what chance scores
     devices: tuple[str, ...]  # on which they were measured, where the answers tell
     notes: tuple[str, ...]  # what the missing measures need
 
@@ -77,10 +79,20 @@ def collect(artifact: Artifact, scale: Scale, find: Find, missing: Mapping[Measu
         panels=panels,
         verdicts=tuple(verdicts),
         seeds=tuple(sorted({seed for measure in answers for seed in seeds_of(measure)})),
-        floor=max((answer.get("floor", {}) for answer in answers.values()), key=len, default={}),
+        unrelated=_unrelated([answer["unrelated"] for answer in answers.values() if "unrelated" in answer]),
         devices=tuple(sorted({str(answer["device"]) for answer in answers.values() if "device" in answer})),
         notes=tuple(dict.fromkeys(missing[each] for each in measures if each not in answers and each in missing)),
     )
+
+
+def _unrelated(answers: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Means over answers, of every kind and layer that they have."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for answer in answers:
+        for kind, by_layer in answer.items():
+            for layer, value in by_layer.items():
+                found.setdefault(kind, {}).setdefault(layer, []).append(value)
+    return {kind: {layer: fmean(each) for layer, each in by_layer.items()} for kind, by_layer in found.items()}
 
 
 def places(table: Table) -> list[Place]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from innerloop.paper.artifact import Artifact, Panel, Series, Table, Verdict
 from innerloop.paper.scales import Scale
+from innerloop.paper.series import LAYERS
 from innerloop.report.collect import Entry, Result
 
 TITLE = "Rapid learning or feature reuse?"
@@ -104,16 +105,20 @@ def joined(items: Iterable[object]) -> str:
 
 
 def facts(result: Result) -> list[tuple[str, str]]:
-    """What was run for a result, on what; "Noise" is the CCA that independent noise would have, layer by layer."""
+    """What was run for a result, on what."""
     seeds, found = joined(result.seeds), f"{result.found} of {result.needed}"
     notes = "".join(f"; {note}" for note in result.notes)
     rows = [
         ("Seeds", seeds + (f" of {result.scale.seeds}" if 0 < len(result.seeds) < result.scale.seeds else "")),
-        ("Noise", ", ".join(f"{layer} {floor:.2f}" for layer, floor in result.floor.items())),
+        *((f"{kind.upper()} of unrelated images", _by_layer(values)) for kind, values in result.unrelated.items()),
         ("Devices" if len(result.devices) > 1 else "Device", joined(result.devices)),
         ("Measures", "" if result.found == result.needed else f"{found} are there{notes}"),
     ]
     return [(name, text) for name, text in rows if text]
+
+
+def _by_layer(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{LAYERS.get(layer, layer)} {value:.2f}" for layer, value in values.items())
 
 
 def command(artifact: Artifact, scale: Scale) -> str:

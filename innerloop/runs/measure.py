@@ -58,7 +58,7 @@ def compute(measure: Measure, store: Path, banks: Banks, how: How) -> dict[str, 
     """
     device, begun = pick_device(how.device), time.monotonic()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*noise")  # the answer has the floor
+        warnings.filterwarnings("ignore", ".*noise")  # the answer says what chance scores
         answer = _answer(measure, store, banks, device, how.at_once)
     answer |= {"device": device_name(device), "seconds": round(time.monotonic() - begun, 1)}
     question = {"kind": type(measure).__name__, **json.loads(json.dumps(asdict(measure)))}

@@ -33,10 +33,10 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Change:
-    """How far the inner loop moves each layer: {"cca", "cka", "distance", "points", "floor"}, each a dict by layer.
+    """How far the inner loop moves each layer: {"cca", "cka", "distance", "points"}, each a dict by layer.
 
     Similarities of the layer's outputs before and after adaptation, and the Euclidean distance of its weights; means
-    over tasks.
+    over tasks. {"unrelated"} has "cca" and "cka" between different images.
     """
 
     run: Spec
@@ -54,7 +54,7 @@ class Change:
 class Resemblance:
     """How alike two networks see the same tasks: {"cca", "cka"}, each {"pre-pre", ...} of a dict by layer.
 
-    Besides, {"points", "floor"} by layer.
+    Besides, {"points"} by layer, and {"unrelated"} as `Change` has it.
     "pre-post" is the first network before, the second after adaptation to the task; where the two have no inner loop
     in common (ANIL and MAML, or one without any), "pre-pre" alone is there, and not for the head.
     """
