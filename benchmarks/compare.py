@@ -21,6 +21,7 @@ from statistics import median
 
 from benchmarks.cases import CASES
 from benchmarks.contenders import NAMES, PEERS
+from innerloop.cpu import cpu_name
 
 OURS = "innerloop"
 WHAT = ("train", "adapt", "memory")
@@ -119,8 +120,6 @@ def verdict(got: dict[tuple[str, str], Record], names: list[str], what: str) -> 
 
 def machine() -> dict[str, object]:
     """What the numbers depend on besides the code."""
-    info = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
     packages = {}
     for name in ("torch", "higher", "torchopt", "innerloop"):
         try:
@@ -128,7 +127,7 @@ def machine() -> dict[str, object]:
         except PackageNotFoundError:
             packages[name] = "absent"
     return {
-        "cpu": model[1] if model else platform.processor(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "load": os.getloadavg(),
         "python": platform.python_version(),

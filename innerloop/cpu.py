@@ -1,9 +1,12 @@
-"""Settings of the process that make training on a CPU about twice as fast. Never a side effect of the import."""
+"""The CPU: its name, and settings that make training on it about twice as fast, never a side effect of the import."""
 
 from __future__ import annotations
 
 import ctypes
+import platform
+import re
 import sys
+from pathlib import Path
 
 import torch
 
@@ -24,3 +27,10 @@ def tune_cpu() -> None:
     if mallopt is not None:
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def cpu_name() -> str:
+    """What a result calls this CPU."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()

@@ -16,10 +16,11 @@ from innerloop.console import say
 from innerloop.paper import ARTIFACTS
 from innerloop.paper.artifact import Artifact
 from innerloop.paper.scales import SCALES, Scale
-from innerloop.runs.campaign import Training, carry_out, duration, seconds_left, trainings
+from innerloop.runs.campaign import Training, carry_out, duration, seconds_left, trainings, unanswered
+from innerloop.runs.estimates import answer_seconds
 from innerloop.runs.execute import How
 from innerloop.runs.measure import find
-from innerloop.runs.measures import Measure, name_of
+from innerloop.runs.measures import Measure, name_of, subject
 from innerloop.runs.spec import Spec
 
 
@@ -95,7 +96,9 @@ def _count(measures: list[Measure], store: Path) -> str:
 
 def _plan(command: Paper) -> None:
     measures = command.measures()
-    table = Table("run", Column("iterations", justify="right"), "done", Column("left", justify="right"))
+    table = Table(
+        Column("run", overflow="fold"), *(Column(name, justify="right") for name in ("iterations", "done", "left"))
+    )
     total = 0.0
     for training in trainings(measures, command.store):
         seconds = seconds_left(training, command.store, command.how(training.spec))
@@ -103,8 +106,12 @@ def _plan(command: Paper) -> None:
         shown = duration(seconds) if seconds else "-"
         table.add_row(training.spec.name, str(training.spec.iterations), _done(training), shown)
     Console().print(table)
-    answered = _count(measures, command.store)
-    print(f"{answered} measures are made. About {duration(total)} of training on this machine are left.")
+    waiting = unanswered(measures, command.store, command.how)
+    asking = sum(answer_seconds(measure, command.store, command.how(subject(measure))) for measure in waiting)
+    print(
+        f"{len(measures) - len(waiting)}/{len(measures)} measures are made. Left on this machine: about "
+        f"{duration(total)} of training and {duration(asking)} of measuring."
+    )
 
 
 def _done(training: Training) -> str:

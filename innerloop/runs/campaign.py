@@ -6,27 +6,24 @@ processes may work in one store; what another one is training is left to it.
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from innerloop.checkpoint import load_checkpoint, write_whole
+from innerloop.checkpoint import load_checkpoint
 from innerloop.data import Splits
-from innerloop.outer import meta_train
+from innerloop.runs.estimates import answer_seconds, run_seconds
 from innerloop.runs.execute import How, device_name, open_data, pick_device, train
-from innerloop.runs.measure import Banks, compute, find, path_of, random_episodes
-from innerloop.runs.measures import Measure, Resemblance, Timing
+from innerloop.runs.measure import Banks, compute, find, path_of
+from innerloop.runs.measures import Measure, Timing, subject
 from innerloop.runs.spec import Spec
 from innerloop.runs.store import Busy, alone
 
 HowFor = Callable[[Spec], How]
 """How a run is computed: its device, and where its data lies."""
 Tell = Callable[[str], None]
+_LONG = 5  # seconds after which a measure is told of
 _BUSY = "another process is at work on it: give the same command again later"
 _USER_ERRORS = (FileNotFoundError, ValueError)  # such as a data set that is not there
 
@@ -62,44 +59,20 @@ def _training(spec: Spec, store: Path, awaited: bool) -> Training:
 
 
 def seconds_left(training: Training, store: Path, how: How) -> float:
-    """What is left of a run, at its own rate so far or by a trial of two steps on random images.
-
-    Validation and test come on top: a few per cent of a run of the paper's length.
-    """
-    left = training.spec.iterations - training.done
-    if not training.needed or not left:
-        return 0.0
-    if training.done:
-        return left * load_checkpoint(store / training.spec.name / "last.safetensors").about["seconds"] / training.done
-    return left * _step_seconds(training.spec, store, how)
+    """What is left of a run."""
+    return run_seconds(training.spec, training.done, store, how) if training.needed else 0.0
 
 
-def _step_seconds(spec: Spec, store: Path, how: How) -> float:
-    """Seconds of a training step; a trial is made once for all runs that differ in nothing that takes time."""
-    body = "any" if spec.body else ""
-    same = replace(spec, seed=0, iterations=1, keep=0, body=body, val_every=1, lr=1.0, meta_lr=1.0, clip=None)
-    device, few = pick_device(how.device), f", {how.at_once} tasks at once" if how.at_once else ""
-    key = f"{same.key} on {device_name(device)}{few}"
-    path = store / "rates.json"
-    rates: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
-    if key not in rates:
-        rates[key] = _trial(spec, device, how.at_once)
-        write_whole(path, json.dumps(rates, indent=1).encode())
-    return rates[key]
+def unanswered(measures: Iterable[Measure], store: Path, how: HowFor) -> list[Measure]:
+    """The measures that have no answer yet. A timing counts on the device that it was made on, and on no other."""
 
+    def answered(measure: Measure) -> bool:
+        answer = find(measure, store)
+        if answer is None or not isinstance(measure, Timing):
+            return answer is not None
+        return answer["device"] == device_name(pick_device(how(subject(measure)).device))
 
-def _trial(spec: Spec, device: torch.device, at_once: int | None) -> float:
-    shape, episodes = random_episodes(spec, spec.tasks, spec.query, device)
-    model = spec.build(shape).to(device)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not spec.body or name.startswith("head."))
-    adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
-    steps = meta_train(model, [episodes] * 3, spec.predictor(), adam, at_once=at_once)
-    next(steps).loss.item()  # the first one is slow
-    begun = time.perf_counter()
-    for step in steps:
-        step.loss.item()
-    return (time.perf_counter() - begun) / 2
+    return [measure for measure in measures if not answered(measure)]
 
 
 def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell) -> dict[Measure, str]:
@@ -114,7 +87,7 @@ def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell)
     """
     banks = _remembered(how)
     missing: dict[Measure, str] = {}
-    waiting = [measure for measure in measures if find(measure, store) is None]
+    waiting = unanswered(measures, store, how)
     plan = trainings(measures, store)
     todo = [training for training in plan if training.needed]
     tell(f"{len(waiting)} of {len(measures)} measures and {len(todo)} of the {len(plan)} runs they need are left")
@@ -125,7 +98,7 @@ def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell)
                 (store / spec.name / "result.json").exists() for spec in measure.runs
             ):
                 try:
-                    _compute_once(measure, store, banks, how(subject(measure)))
+                    _compute_once(measure, store, banks, how, tell)
                 except Busy:  # another process is at it
                     continue
                 except _USER_ERRORS as error:
@@ -134,11 +107,12 @@ def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell)
 
     compute_what_is_ready()
     problems: dict[Spec, str] = {}
-    left = [seconds_left(training, store, how(training.spec)) for training in todo]
     for number, training in enumerate(todo, start=1):
-        spec, rest = training.spec, sum(left[number - 1 :])
+        spec = training.spec
+        rest = sum(seconds_left(each, store, how(each.spec)) for each in todo[number - 1 :])
+        rest += sum(answer_seconds(measure, store, how(subject(measure))) for measure in waiting)
         bodiless = [why for body, why in problems.items() if body.name == spec.body]
-        tell(f"run {number} of {len(todo)}: {spec.name}; about {duration(rest)} of training left in all")
+        tell(f"run {number} of {len(todo)}: {spec.name}; about {duration(rest)} left in all")
         try:
             if bodiless:
                 problems[spec] = bodiless[0]
@@ -152,18 +126,19 @@ def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell)
             tell(f"left out: {problems[spec]}")
         compute_what_is_ready()
     compute_what_is_ready(timings=True)
-    for measure in waiting:
-        if find(measure, store) is None:  # by now another process may have been there
-            missing[measure] = next((problems[spec] for spec in measure.runs if spec in problems), _BUSY)
+    for measure in unanswered(waiting, store, how):  # by now another process may have been there
+        missing[measure] = next((problems[spec] for spec in measure.runs if spec in problems), _BUSY)
     return missing
 
 
-def _compute_once(measure: Measure, store: Path, banks: Banks, how: How) -> None:
-    path = path_of(measure, store)
+def _compute_once(measure: Measure, store: Path, banks: Banks, how: HowFor, tell: Tell) -> None:
+    path, run = path_of(measure, store), subject(measure)
     path.parent.mkdir(parents=True, exist_ok=True)
     with alone(path.with_name(f".{path.stem}.lock"), path):
-        if find(measure, store) is None:
-            compute(measure, store, banks, how)
+        if unanswered([measure], store, how):
+            took = compute(measure, store, banks, how(run))["seconds"]
+            if took >= _LONG:
+                tell(f"measured: {type(measure).__name__.lower()} of {run.title}, {took:.0f} s")
 
 
 def duration(seconds: float) -> str:
@@ -187,8 +162,3 @@ def _remembered(how: HowFor) -> Banks:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
-
-
-def subject(measure: Measure) -> Spec:
-    """The settings of the network that a measure is about, or of its first."""
-    return measure.first if isinstance(measure, Resemblance) else measure.run

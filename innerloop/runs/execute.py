@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from innerloop.checkpoint import load_checkpoint, load_weights, write_whole
+from innerloop.cpu import cpu_name
 from innerloop.data import NAMES, Splits, load
 from innerloop.episodes import EpisodeStream, ImageBank, LabelledStream
 from innerloop.outer import Score, evaluate, meta_train
@@ -227,4 +227,5 @@ def device_name(device: torch.device) -> str:
     """What a report calls this device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    return f"{cpu_name()} CPU, {count} thread{'s' if count > 1 else ''}"

@@ -20,10 +20,10 @@ from innerloop import analysis
 from innerloop.checkpoint import write_whole
 from innerloop.data import Splits
 from innerloop.episodes import EpisodeStream, ImageBank
-from innerloop.inner import Episodes
+from innerloop.inner import Episodes, InnerLoop
 from innerloop.modules import layers_of
 from innerloop.outer import evaluate, meta_gradient
-from innerloop.rules import NIL, freeze
+from innerloop.rules import NIL, Predictor, freeze
 from innerloop.runs.execute import How, device_name, pick_device, score_dict, test_stream
 from innerloop.runs.learner import load_learner
 from innerloop.runs.measures import Accuracy, Change, Curves, Measure, Resemblance, Timing, name_of
@@ -82,8 +82,7 @@ def _answer(measure: Measure, store: Path, banks: Banks, device: torch.device, a
             return asdict(found)
         case Resemblance(first, second, episodes, query):
             networks = [_network(run, store, device, None) for run in (first, second)]
-            both = first.test_rule() if first.test_rule() == second.test_rule() else None
-            rules = both if both and both.adapt else None
+            rules = common_rule(first, second)
             layers = [name for name in layers_of(networks[0]) if rules or name != "head"]
             stream = _stream(first, banks, device, episodes, query)
             found = analysis.resemblance(networks[0], networks[1], stream, rules, layers=layers)
@@ -115,15 +114,42 @@ def _accuracy(
     measure: Accuracy, store: Path, banks: Banks, device: torch.device, at_once: int | None
 ) -> dict[str, Any]:
     run = measure.run
+    if tested_by_its_run(measure):
+        return _last_step(json.loads((store / run.name / "result.json").read_text())["test"][_tested(measure)])
     model = _network(run, store, device, measure.at)
     asked = replace(run, shot=measure.shot or run.shot)
     stream = test_stream(
         _bank(run, banks, device), asked, measure.episodes or run.test_episodes, run.test_query or asked.shot
     )
-    body = layers_of(model)[: measure.frozen]
-    predictor = NIL(way=run.way) if measure.nil else freeze(run.test_rule(), *body)
-    score = score_dict(evaluate(predictor, model, stream, at_once=at_once, every_step=False))
+    score = evaluate(predictor_of(measure, model), model, stream, at_once=at_once, every_step=False)
+    return _last_step(score_dict(score))
+
+
+def _last_step(score: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in score.items() if name != "per_step"}
+
+
+def tested_by_its_run(measure: Accuracy) -> bool:
+    """Whether the run's own test at the end of its training has asked the same."""
+    same = measure.frozen == 0 and measure.at is None
+    same = same and measure.shot in (None, measure.run.shot) and measure.episodes in (None, measure.run.test_episodes)
+    return same and (measure.nil or bool(measure.run.test_rule().adapt))
+
+
+def _tested(measure: Accuracy) -> str:
+    return "nil" if measure.nil else measure.run.algorithm
+
+
+def predictor_of(measure: Accuracy, model: torch.nn.Sequential) -> Predictor:
+    """What is tested."""
+    body = layers_of(model)[: measure.frozen]
+    return NIL(way=measure.run.way) if measure.nil else freeze(measure.run.test_rule(), *body)
+
+
+def common_rule(first: Spec, second: Spec) -> InnerLoop | None:
+    """The inner loop that both networks are tested with, if it is the same."""
+    rule = first.test_rule()
+    return rule if rule.adapt and rule == second.test_rule() else None
 
 
 def _curves(path: Path) -> dict[str, Any]:

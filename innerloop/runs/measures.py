@@ -99,6 +99,11 @@ class Timing:
 Measure = Accuracy | Change | Resemblance | Curves | Timing
 
 
+def subject(measure: Measure) -> Spec:
+    """The settings of the network that a measure is about, or of its first."""
+    return measure.first if isinstance(measure, Resemblance) else measure.run
+
+
 def name_of(measure: Measure) -> str:
     """Such as accuracy-0123abcd: what the file with the answer is called."""
     kind = type(measure).__name__.lower()

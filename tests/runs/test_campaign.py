@@ -16,11 +16,12 @@ import tiny
 
 from innerloop.checkpoint import load_checkpoint
 from innerloop.outer import meta_train
-from innerloop.runs import campaign, execute
-from innerloop.runs.campaign import carry_out, duration, seconds_left, subject, trainings
+from innerloop.runs import campaign, estimates, execute
+from innerloop.runs.campaign import carry_out, duration, seconds_left, trainings
+from innerloop.runs.estimates import answer_seconds
 from innerloop.runs.execute import How, Interrupted
 from innerloop.runs.measure import find, path_of
-from innerloop.runs.measures import Accuracy, Change, Curves, Measure, Resemblance, Timing, name_of
+from innerloop.runs.measures import Accuracy, Change, Curves, Measure, Resemblance, Timing, name_of, subject
 from innerloop.runs.spec import Spec, as_dict
 from innerloop.runs.store import alone, claimed
 
@@ -331,7 +332,7 @@ def test_settings_do_not_mix_in_one_store(maml, whole, copied, carry):
 @pytest.fixture
 def trials(monkeypatch) -> list[Spec]:
     made: list[Spec] = []
-    monkeypatch.setattr(campaign, "_trial", lambda spec, *_: made.append(spec) or 0.5)
+    monkeypatch.setattr(estimates, "_step", lambda spec, *_: made.append(spec) or 0.5)
     return made
 
 
@@ -372,6 +373,41 @@ def test_what_is_left_of_a_new_run_is_tried_once_for_all_seeds(maml, tmp_path, t
 def test_every_kind_of_run_can_be_tried(algorithm, maml, tmp_path):
     (training,) = trainings([Accuracy(replace(maml, algorithm=algorithm))], tmp_path)
     assert 0 < seconds_left(training, tmp_path, CPU) < 60
+
+
+def test_what_a_measure_takes_is_tried_on_one_task(maml, tmp_path, monkeypatch):
+    tried: list[Measure] = []
+    monkeypatch.setattr(estimates, "_task", lambda measure, _: tried.append(measure) or 0.5)
+    asked: dict[Measure, float] = {
+        Accuracy(maml, frozen=1): 1.5,
+        Accuracy(other(maml), frozen=1, at=2): 1.5,
+        Accuracy(maml, at=2, episodes=10): 5,
+        Change(maml, 7): 3.5,
+        Resemblance(maml, other(maml), 2): 1,
+        Timing(maml, "training", 100): 50,
+        Timing(maml, "inference", 10): 5,
+        Accuracy(maml): 0,  # the run's own test
+        Accuracy(maml, nil=True): 0,
+        Curves(maml): 0,
+    }
+    assert {measure: answer_seconds(measure, tmp_path, CPU) for measure in asked} == asked
+    assert len(tried) == 6, "seeds take the same time"
+
+
+def test_every_kind_of_measure_can_be_tried(maml, tmp_path):
+    nil, anil = replace(maml, algorithm="nil"), replace(maml, algorithm="anil")
+    for measure in (*questions(maml), Accuracy(nil, nil=True, shot=2), Resemblance(maml, anil, 1), Change(anil, 2)):
+        assert answer_seconds(measure, tmp_path, CPU) < 10
+    for what in ("training", "inference"):
+        assert answer_seconds(Timing(maml, what, 2), tmp_path, CPU) > 0
+
+
+def test_a_timing_is_of_one_device(maml, tmp_path, carry, monkeypatch):
+    timing = Timing(maml, "inference", 1)
+    assert carry([timing], tmp_path).computed == [timing]
+    assert carry([timing], tmp_path).computed == []
+    monkeypatch.setattr(campaign, "device_name", lambda _: "another")
+    assert carry([timing], tmp_path).computed == [timing], "a store that moved has the old machine's times"
 
 
 @pytest.mark.parametrize(
