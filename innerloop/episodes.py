@@ -167,7 +167,7 @@ class EpisodeStream:
     def __getitem__(self, index: int) -> Episodes:
         if not 0 <= index < self.count:
             raise IndexError(f"batch {index} of a stream of {self.count}")
-        return self.at(torch.tensor(index, device=self.bank.images.device))
+        return self.at(torch.full((), index, device=self.bank.images.device))  # waits for no GPU
 
     def __iter__(self) -> Iterator[Episodes]:
         for index in range(self.count):
@@ -206,7 +206,7 @@ class LabelledStream:
     def __getitem__(self, index: int) -> Episodes:
         if not 0 <= index < self.count:
             raise IndexError(f"batch {index} of a stream of {self.count}")
-        return self.at(torch.tensor(index, device=self.bank.images.device))
+        return self.at(torch.full((), index, device=self.bank.images.device))  # waits for no GPU
 
     def at(self, index: Tensor) -> Episodes:
         """Batch `index`, given as a 0-dim int64 tensor on the bank's device."""

@@ -8,15 +8,17 @@ Shapes: t tasks, s support items and q query items a task, w ways, *x one input.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import grad, vmap
+from torch.func import grad
 
+from innerloop.batching import over_tasks, tasks_at_once
 from innerloop.modules import Params, as_function, chosen, cut
 from innerloop.norm import Norm, check_norms, query_outputs
 
@@ -24,10 +26,6 @@ Objective = Callable[[Params], Tensor]
 Gradient = Callable[[Params], Params]
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From the outputs of one task's set, (n, w), and its targets, (n,) labels or (n, ...) values, to their mean loss."""
-
-# Above so many numbers in its images, a CPU is faster one task at a time: small tasks share the cost of a call, large
-# ones stay in its caches and need less memory.
-LARGE_TASK = 2**17
 
 
 class Episodes(NamedTuple):
@@ -47,6 +45,12 @@ class InnerLoop:
     steps: int = 5
     lr: float = 0.01
     first_order: bool = False  # leave second derivatives out of the meta-gradient
+
+    def __post_init__(self) -> None:
+        if isinstance(self.adapt, str):
+            raise ValueError(f"adapt takes a tuple of patterns, got the text {self.adapt!r}: write ({self.adapt!r},)")
+        if self.steps < 0:
+            raise ValueError(f"steps must not be negative, got {self.steps}")
 
     def __call__(
         self,
@@ -75,6 +79,11 @@ def descend(
             grads = gradient(objective)(params)
         params = {name: p - inner.lr * grads[name] for name, p in params.items()}
         yield params
+
+
+def last(steps: Iterator[Params]) -> Params:
+    """The parameters after the last step, with none of those before kept."""
+    return deque(steps, maxlen=1).pop()
 
 
 def loop_grad(objective: Objective) -> Gradient:
@@ -127,7 +136,7 @@ def predict(
     check_norms(
         model, adapting, norm, vmapped=at_once > 1, first_order=inner.first_order or not torch.is_grad_enabled()
     )
-    largest = _largest_label(episodes.support_y, loss)
+    largest = largest_label(episodes.support_y)
     front, back = map(as_function, cut(model, adapting))
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     start = {name: state[name] for name in adapting}
@@ -138,11 +147,7 @@ def predict(
 
         def objective(params: Params) -> Tensor:
             logits = back({**state, **params}, support)
-            if largest >= logits.shape[-1]:
-                raise ValueError(
-                    f"label {largest} does not fit the model's {logits.shape[-1]} outputs: labels start at 0, and the "
-                    "head needs an output for each way"
-                )
+            check_label(largest, logits)
             return loss(logits, support_y)
 
         def outputs(params: Params) -> Tensor:
@@ -150,10 +155,10 @@ def predict(
 
         support = run_front(support_x)
         query = query_outputs(run_front, support_x, query_x, norm)
-        learnt = list(descend(objective, start, inner, gradient=grad if at_once > 1 else loop_grad))
-        return torch.stack([outputs(params) for params in learnt]) if every_step else outputs(learnt[-1])
+        steps = descend(objective, start, inner, gradient=grad if at_once > 1 else loop_grad)
+        return torch.stack([outputs(params) for params in steps]) if every_step else outputs(last(steps))
 
-    result = over_tasks(one_task, episodes, at_once)
+    result = over_tasks(one_task, episodes[:3], at_once)
     return result.transpose(0, 1) if every_step else result
 
 
@@ -165,49 +170,34 @@ def adapt(
     check_norms(model, adapting, "transductive", vmapped=False, first_order=True)
     front, back = map(as_function, cut(model, adapting))
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    largest = largest_label(support_y)
+
+    def objective(params: Params) -> Tensor:
+        logits = back({**state, **params}, support)
+        check_label(largest, logits)
+        return loss(logits, support_y)
+
     with torch.no_grad():
         support = front(state, support_x)
-        start = {name: state[name] for name in adapting}
-        *_, learnt = descend(
-            lambda params: loss(back({**state, **params}, support), support_y), start, inner, gradient=loop_grad
-        )
+        learnt = last(descend(objective, {name: state[name] for name in adapting}, inner, gradient=loop_grad))
     new = {id(state[name]): value for name, value in learnt.items()}  # a shared parameter changes under all its names
-    whole: dict[str, Tensor] = dict(model.state_dict(keep_vars=True))
-    return {name: new[id(p)] if id(p) in new else p.detach().clone() for name, p in whole.items()}
+
+    def kept(value: Any) -> Any:
+        return new.get(id(value), value.detach().clone()) if isinstance(value, Tensor) else value  # else extra state
+
+    return {name: kept(value) for name, value in model.state_dict(keep_vars=True).items()}
 
 
-def tasks_at_once(episodes: Episodes, at_once: int | None) -> int:
-    """How many tasks run as one batch: all on a GPU; on a CPU all small ones, or one large one at a time."""
-    tasks = len(episodes.support_x)
-    if at_once is None and episodes.support_x.device.type == "cpu":
-        numbers = (episodes.support_x.numel() + episodes.query_x.numel()) // max(tasks, 1)
-        at_once = 1 if numbers > LARGE_TASK else tasks
-    at_once = tasks if at_once is None else at_once
-    if at_once < 1:
-        raise ValueError(f"at_once must be at least 1 or None, got {at_once}")
-    return min(at_once, tasks)
-
-
-def over_tasks(one_task: Callable[[Tensor, Tensor, Tensor], Tensor], episodes: Episodes, at_once: int) -> Tensor:
-    """`one_task(support_x, support_y, query_x)` for every task, stacked: a plain loop, or vmap in chunks.
-
-    Raises:
-        RuntimeError: the model does what vmap cannot batch, such as asking a tensor for its value.
-    """
-    tasks = episodes[:3]
-    if at_once == 1:
-        return torch.stack([one_task(*task) for task in zip(*tasks, strict=True)])
-    try:
-        return vmap(one_task, randomness="different", chunk_size=at_once)(*tasks)
-    except RuntimeError as error:
-        if "vmap" not in str(error):
-            raise
-        reason = str(error).split(". ")[0]
-        raise RuntimeError(f"this model cannot run batched over tasks ({reason}). Pass at_once=1.") from error
-
-
-def _largest_label(labels: Tensor, loss: Loss) -> int:
-    """What can be checked without waiting for a GPU."""
-    on_cpu = labels.numel() > 0 and labels.device.type == "cpu"
-    known = loss is F.cross_entropy and on_cpu and not labels.is_floating_point()
+def largest_label(labels: Tensor) -> int:
+    """-1 where there are no labels, or where knowing would mean to wait for a GPU."""
+    known = labels.numel() > 0 and labels.device.type == "cpu" and labels.dtype in (torch.int64, torch.int32)
     return int(labels.max()) if known else -1
+
+
+def check_label(largest: int, outputs: Tensor) -> None:
+    """Refuse a label that has no output, (..., w)."""
+    if largest >= outputs.shape[-1]:
+        raise ValueError(
+            f"label {largest} does not fit the model's {outputs.shape[-1]} outputs: labels start at 0, and the head "
+            "needs an output for each way"
+        )

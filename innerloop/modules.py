@@ -32,16 +32,25 @@ def chosen(model: nn.Module, patterns: tuple[str, ...]) -> list[str]:
 def cut(model: nn.Module, adapting: list[str]) -> tuple[nn.Module, nn.Module]:
     """Split a Sequential before the first child that adapts: the frozen front runs once a task, not once a step.
 
-    Any other module stays whole, and so does one with shared parameters, which costs time and changes no number.
+    Any other module stays whole, and so does one with shared parameters or buffers, which costs time and changes no
+    number.
     """
-    parameters = [id(p) for _, p in model.named_parameters(remove_duplicate=False)]
-    shared = len(set(parameters)) < len(parameters)
-    if type(model).forward is not nn.Sequential.forward or not adapting or shared:
+    tensors = [
+        id(x) for named in (model.named_parameters, model.named_buffers) for _, x in named(remove_duplicate=False)
+    ]
+    shared = len(set(tensors)) < len(tensors)
+    if not is_chain(model) or not adapting or shared:
         return nn.Sequential(), model
     parts = children(model)
     names = [name for name, _ in parts]
     first = min(names.index(name.split(".")[0]) for name in adapting)
     return nn.Sequential(OrderedDict(parts[:first])), nn.Sequential(OrderedDict(parts[first:]))
+
+
+def is_chain(model: nn.Module) -> bool:
+    """Whether it is its children one after the other and nothing else, so that it can be taken apart."""
+    own = model._parameters, model._buffers, model._forward_hooks, model._forward_pre_hooks  # pyright: ignore[reportPrivateUsage]
+    return type(model).forward is nn.Sequential.forward and not any(own)
 
 
 def children(model: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import vmap
 
-from innerloop.inner import Episodes, Loss, tasks_at_once
+from innerloop.batching import tasks_at_once
+from innerloop.inner import Episodes, Loss, check_label, largest_label
 from innerloop.modules import resting
 from innerloop.norm import Norm, describe_norm
 from innerloop.rules import Predictor
@@ -74,13 +74,27 @@ def meta_gradient(
     for chunk in zip(*(part.split(at_once) for part in episodes), strict=True):
         chunk = Episodes(*chunk)
         outputs = predictor(model, chunk, loss=loss, norm=norm, at_once=at_once)
+        check_label(largest_label(chunk.query_y), outputs)
         share = loss(outputs.flatten(0, 1), chunk.query_y.flatten(0, 1)) * (len(outputs) / tasks)
-        share.backward()
+        _backward(share)
         losses.append(share.detach())
         if has_labels(chunk):
             right.append((outputs.detach().argmax(-1) == chunk.query_y).sum())
     accuracy = torch.stack(right).sum() / episodes.query_y.numel() if right else None
     return torch.stack(losses).sum(), accuracy
+
+
+def _backward(loss: Tensor) -> None:
+    try:
+        loss.backward()
+    except RuntimeError as error:
+        if "derivative for" not in str(error):
+            raise
+        raise RuntimeError(
+            f"a layer has no second derivative ({str(error).split('. ')[0]}). Use first_order=True, or run attention "
+            "inside torch.nn.attention.sdpa_kernel(SDPBackend.MATH) and recurrent layers on CUDA inside "
+            "torch.backends.cudnn.flags(enabled=False)."
+        ) from error
 
 
 def has_labels(episodes: Episodes) -> bool:
@@ -148,7 +162,7 @@ def evaluate(
         for batch in episodes:
             outputs = predictor(model, batch, loss=loss, norm=norm, at_once=at_once, every_step=every_step)
             outputs = outputs if every_step else outputs.unsqueeze(0)  # (n + 1, t, q, w)
-            losses.append(vmap(vmap(loss), in_dims=(0, None))(outputs, batch.query_y))
+            losses.append(torch.stack([torch.stack(list(map(loss, step, batch.query_y))) for step in outputs]))
             if has_labels(batch):
                 accuracies.append((outputs.argmax(-1) == batch.query_y).float().mean(-1))
     if not losses:

@@ -10,8 +10,9 @@ from typing import Protocol
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.inner import Episodes, InnerLoop, Loss, over_tasks, tasks_at_once
-from innerloop.modules import children
+from innerloop.batching import over_tasks, tasks_at_once
+from innerloop.inner import Episodes, InnerLoop, Loss
+from innerloop.modules import children, is_chain
 from innerloop.norm import Norm, check_norms, query_outputs
 
 
@@ -91,7 +92,7 @@ class NIL:
             weights = (query @ support.T / self.temperature).softmax(1)
             return (weights @ F.one_hot(support_y, way).to(weights.dtype)).clamp_min(1e-30).log()
 
-        result = over_tasks(one_task, episodes, at_once)
+        result = over_tasks(one_task, episodes[:3], at_once)
         return result.unsqueeze(0) if every_step else result
 
 
@@ -104,7 +105,7 @@ def features(model: nn.Module, head: str = "head") -> Callable[[Tensor], Tensor]
     modules = dict(model.named_modules())
     if not head or head not in modules:
         raise ValueError(f"the model has no module {head!r} to leave out. It has: {', '.join(filter(None, modules))}.")
-    if type(model).forward is nn.Sequential.forward and children(model)[-1][0] == head:
+    if is_chain(model) and children(model)[-1][0] == head:
         return nn.Sequential(OrderedDict(children(model)[:-1]))
 
     def until_head(x: Tensor) -> Tensor:

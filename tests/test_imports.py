@@ -23,9 +23,10 @@ LOWER = {
     "convolve": {"by_task"},
     "modules": set(),
     "cpu": set(),
-    "inner": {"norm", "modules"},
-    "rules": {"inner", "modules", "norm"},
-    "outer": {"inner", "modules", "norm", "rules"},
+    "batching": set(),
+    "inner": {"batching", "norm", "modules"},
+    "rules": {"batching", "inner", "modules", "norm"},
+    "outer": {"batching", "inner", "modules", "norm", "rules"},
     "rl": {"inner", "norm", "rules", "models"},
     "models": {"convolve", "inner", "norm", "standardise"},
     "random_keys": set(),
@@ -47,6 +48,7 @@ UPPER = {
 DOORS = {"cli", "commands", "__init__", "__main__"}  # may import all; nothing imports them
 ONLY_TORCH = (
     "inner",
+    "batching",
     "by_task",
     "standardise",
     "convolve",
@@ -88,7 +90,9 @@ def of_innerloop(path: Path) -> set[str]:
 
 def test_the_parts_are_there():
     assert {"inner", "norm", "rules", "outer", "models", "episodes", "data"} <= PARTS
-    assert of_innerloop(ROOT / "outer.py") == {"inner", "modules", "norm", "rules"}, "the search for imports works"
+    assert of_innerloop(ROOT / "outer.py") == {"batching", "inner", "modules", "norm", "rules"}, (
+        "the search for imports works"
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

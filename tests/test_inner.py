@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from cases import CASES, DEVICE, RULES, TASKS, Plain, close, expected
 from torch import nn
 
-from innerloop.inner import Episodes, InnerLoop, adapt, chosen, cut, predict, tasks_at_once
+from innerloop.batching import tasks_at_once
+from innerloop.inner import Episodes, InnerLoop, adapt, chosen, cut, predict
 from innerloop.outer import meta_gradient
 from innerloop.rules import anil, boil, freeze, maml
 
@@ -223,6 +224,22 @@ def test_labels_that_do_not_fit_the_head_are_named(at_once):
     beyond = episodes._replace(support_y=episodes.support_y + case.way)
     with pytest.raises(ValueError, match="label"):
         predict(case.build().cpu(), beyond, maml(1), at_once=at_once)
+
+
+def test_adapt_and_the_outer_loop_check_labels_too():
+    case = CASES["two blocks"]
+    model, episodes = case.build().cpu(), Episodes(*(part.cpu() for part in case.episodes()))
+    with pytest.raises(ValueError, match="label"):
+        adapt(model, episodes.support_x[0], episodes.support_y[0] + case.way, maml(1))
+    with pytest.raises(ValueError, match="label"):
+        meta_gradient(model, episodes._replace(query_y=episodes.query_y + case.way), maml(1))
+
+
+def test_settings_that_cannot_be_meant():
+    with pytest.raises(ValueError, match=r"adapt takes a tuple of patterns, got the text 'head\.\*': write"):
+        InnerLoop(adapt="head.*")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="steps must not be negative, got -1"):
+        InnerLoop(steps=-1)
 
 
 def test_at_once_is_checked_and_chosen():
