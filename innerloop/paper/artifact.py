@@ -101,6 +101,16 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Stated:
+    """A number that the paper states of a figure."""
+
+    name: str
+    number: float
+    read: Callable[[Any], float]  # ours, from the panels by title
+    digits: int = 1
+
+
+@dataclass(frozen=True)
 class Figure:
     """A figure of the paper."""
 
@@ -111,6 +121,7 @@ class Figure:
     questions: Callable[[Scale], Mapping[Hashable, Measure]]  # under names of its own
     panels: Callable[[Mapping[Any, Answer]], tuple[Panel, ...]]  # from the answers there are, by the same names
     claims: tuple[Claim, ...]
+    stated: tuple[Stated, ...] = ()
 
     def measures(self, scale: Scale) -> list[Measure]:
         """All that it needs, without repetition."""

@@ -16,7 +16,6 @@ from innerloop.runs.measures import Change, Measure
 
 KINDS = {"CCA before and after adaptation": "cca", "CKA before and after adaptation": "cka"}
 _CCA, _CKA = KINDS
-LINES = tuple(f"MAML, {problem}" for problem in MINI)
 
 
 def questions(scale: Scale) -> dict[Hashable, Measure]:
@@ -38,7 +37,7 @@ def panels(answers: Mapping[Any, Answer]) -> tuple[Panel, ...]:
             title,
             "layer",
             "similarity",
-            tuple(by_layer(label, found) for label, found in zip(LINES, lines(kind), strict=True) if found),
+            tuple(by_layer(problem, found) for problem, found in zip(MINI, lines(kind), strict=True) if found),
             y_range=(0, 1.02),
         )
         for title, kind in KINDS.items()
@@ -48,7 +47,8 @@ def panels(answers: Mapping[Any, Answer]) -> tuple[Panel, ...]:
 FIGURE = Figure(
     name="figure2",
     title="Similarity of every layer before and after adaptation",
-    about="Mean CCA and linear CKA between a layer's outputs before and after the inner loop of the test (10 steps), "
+    about="Mean CCA and linear CKA between the outputs of a MAML network's layer before and after the inner loop of "
+    "the test (10 steps), "
     "on 15 query images a class of a test task, channels as neurons and space folded into data points; averaged over "
     "tasks and seeds.",
     published="All convolutional layers above 0.9, the head below 0.5 in CCA; the same pattern in CKA.",
@@ -59,19 +59,19 @@ FIGURE = Figure(
             "Representations in the body of the network are highly similar, with CCA similarity scores of > 0.9 "
             "(section 3.2.2).",
             "every convolutional layer's mean CCA is at least 0.9, for both problems",
-            lambda panels: body_stays(panels, _CCA, LINES, 0.9),
+            lambda panels: body_stays(panels, _CCA, MINI, 0.9),
         ),
         Claim(
             "The head of the network has a CCA similarity of less than 0.5 (section 3.2.2).",
             "the head's mean CCA is below 0.5, for both problems",
-            lambda panels: all(panels[_CCA][line].y[-1] < 0.5 for line in LINES),
+            lambda panels: all(panels[_CCA][line].y[-1] < 0.5 for line in MINI),
         ),
         Claim(
             "The head of the network must change significantly during adaptation, and this is reflected in the much "
             "lower CCA/CKA similarity (Figure 2).",
             "the head's mean is at least 0.2 below that of every convolutional layer, for both problems, CCA and CKA",
             lambda panels: all(
-                min(panels[kind][line].y[:-1]) - panels[kind][line].y[-1] >= 0.2 for kind in KINDS for line in LINES
+                min(panels[kind][line].y[:-1]) - panels[kind][line].y[-1] >= 0.2 for kind in KINDS for line in MINI
             ),
         ),
         Claim(
@@ -84,5 +84,5 @@ FIGURE = Figure(
 
 
 def _same_pattern(panels: Panels) -> bool:
-    lines = [panels[_CKA][line].y for line in LINES]
-    return body_stays(panels, _CKA, LINES, 0.9) and all(min(y[:-1]) > y[-1] for y in lines)
+    lines = [panels[_CKA][line].y for line in MINI]
+    return body_stays(panels, _CKA, MINI, 0.9) and all(min(y[:-1]) > y[-1] for y in lines)

@@ -17,7 +17,6 @@ from innerloop.runs.measures import Measure
 
 AGAINST = {"(Pre, Pre) vs (Pre, Post)": "pre-post", "(Pre, Pre) vs (Post, Pre)": "post-pre",
            "(Pre, Pre) vs (Post, Post)": "post-post"}  # fmt: skip
-_LABELS = {problem: f"MAML, {problem}" for problem in MINI}
 
 
 class Asked(NamedTuple):
@@ -39,7 +38,7 @@ def across_seeds(answers: Mapping[Any, Answer], kind: str) -> tuple[Panel, ...]:
     def points(problem: str, when: str) -> Series:
         found = [answer[kind] for asked, answer in answers.items() if asked.problem == problem]
         x = tuple(answer["pre-pre"][layer] for answer in found for layer in BODY)
-        return Series(_LABELS[problem], x, tuple(answer[when][layer] for answer in found for layer in BODY))
+        return Series(problem, x, tuple(answer[when][layer] for answer in found for layer in BODY))
 
     name = kind.upper()
     problems = [problem for problem in MINI if any(asked.problem == problem for asked in answers)]
@@ -59,7 +58,7 @@ def near_the_diagonal(panels: Panels, slope: float, r2: float) -> bool:
     """Whether in every panel the fitted line has a slope within `slope` of 1 and explains `r2` of the variance."""
     lines = []
     for title in AGAINST:
-        series = [panels[title][label] for label in _LABELS.values()]
+        series = [panels[title][label] for label in MINI]
         lines.append(fit([x for one in series for x in one.x], [y for one in series for y in one.y]))
     return all(abs(line.slope - 1) <= slope and line.r2 >= r2 for line in lines)
 

@@ -35,6 +35,7 @@ TABLE = Table(
         """,
     ),
     cell=cell,
+    unit="accuracy %, and average returns in the last three columns",
     claims=(
         Claim(
             "ANIL matches the performance of MAML on few-shot image classification (Table 2).",

@@ -47,6 +47,7 @@ class Result:
     entries: Mapping[Place, Entry]  # of a table
     panels: tuple[Panel, ...]  # of a figure; none where an answer that it cannot do without is missing
     verdicts: tuple[Verdict, ...]  # in the order of the artifact's claims
+    whole: int  # repeats of a table that are there in all of their places: the claims are judged on them
     seeds: tuple[int, ...]  # of the networks whose answers are there
     unrelated: Mapping[
         str, Mapping[str, float]
@@ -62,9 +63,10 @@ def collect(artifact: Artifact, scale: Scale, find: Find, missing: Mapping[Measu
     entries: dict[Place, Entry] = {}
     panels: tuple[Panel, ...] = ()
     verdicts: list[Verdict]
+    whole = 0
     if isinstance(artifact, Table):
         entries = {(row, column): entry(artifact, scale, row, column, answers) for row, column in places(artifact)}
-        means = means_of_whole_repeats(artifact, scale, answers)
+        means, whole = means_of_whole_repeats(artifact, scale, answers)
         verdicts = [judge(claim, means) for claim in artifact.claims]
     else:
         panels = panels_of(artifact, scale, answers)
@@ -78,6 +80,7 @@ def collect(artifact: Artifact, scale: Scale, find: Find, missing: Mapping[Measu
         entries=entries,
         panels=panels,
         verdicts=tuple(verdicts),
+        whole=whole,
         seeds=tuple(sorted({seed for measure in answers for seed in seeds_of(measure)})),
         unrelated=_unrelated([answer["unrelated"] for answer in answers.values() if "unrelated" in answer]),
         devices=tuple(sorted({str(answer["device"]) for answer in answers.values() if "device" in answer})),
@@ -100,8 +103,13 @@ def places(table: Table) -> list[Place]:
     return [(row, column) for row in table.rows for column in table.columns]
 
 
-def means_of_whole_repeats(table: Table, scale: Scale, answers: Mapping[Measure, Answer]) -> dict[Place, float]:
-    """Means over the repeats that are there in all of their places, so that a claim compares like with like."""
+def means_of_whole_repeats(
+    table: Table, scale: Scale, answers: Mapping[Measure, Answer]
+) -> tuple[dict[Place, float], int]:
+    """Means over the repeats that are there in all of their places, so that a claim compares like with like.
+
+    And the number of these repeats.
+    """
     values: dict[Place, list[float]] = {}
     for repeat in range(scale.seeds):
         asked = {place: table.cell(scale, *place, repeat) for place in places(table)}
@@ -109,7 +117,7 @@ def means_of_whole_repeats(table: Table, scale: Scale, answers: Mapping[Measure,
         if all(measure in answers for cell in cells.values() for measure in cell.measures):
             for place, cell in cells.items():
                 values.setdefault(place, []).append(cell.read(*(answers[measure] for measure in cell.measures)))
-    return {place: fmean(numbers) for place, numbers in values.items()}
+    return {place: fmean(each) for place, each in values.items()}, max(map(len, values.values()), default=0)
 
 
 def entry(table: Table, scale: Scale, row: str, column: str, answers: Mapping[Measure, Answer]) -> Entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 MEANING = {
     "first-order maml": "#7fb9e6",
@@ -20,8 +21,10 @@ MEANING = {
     "omniglot-20way-5shot": "#e0a100",
 }
 """By how a label begins, in lower case; the first that fits counts."""
-ORDERED = ("#2f3e63", "#2a8c9a", "#8fb339", "#e0a100", "#c8553d", "#7d5ba6")
-"""For labels without a meaning of their own, such as iterations and layers, in the order of a panel."""
+FIRST, LATER = "#cfd4da", ("#c3b0dc", "#9270c2", "#5a3a8a")
+"""Of iteration 0, and of later iterations in their order: darker with training."""
+ORDERED = ("#7d5ba6", "#c8553d", "#858d96", "#4f7f86")
+"""For labels without a meaning of their own, in the order of a panel."""
 LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 INK, GREY, GRID, CARD = "#23272e", "#8a929c", "#e6e8eb", "#ffffff"
@@ -31,11 +34,13 @@ def colours(labels: Sequence[str]) -> dict[str, tuple[str, int]]:
     """The colour of every label of a panel, and how many labels before it have the same one."""
     found: dict[str, tuple[str, int]] = {}
     used: dict[str, int] = {}
-    others = 0
+    later, others = cycle(LATER), cycle(ORDERED)
     for label in dict.fromkeys(labels):
         colour = next((colour for start, colour in MEANING.items() if label.lower().startswith(start)), None)
-        if colour is None:
-            colour, others = ORDERED[others % len(ORDERED)], others + 1
+        if label == "iteration 0":
+            colour = FIRST
+        elif colour is None:
+            colour = next(later if label.startswith("iteration ") else others)
         found[label] = colour, used.get(colour, 0)
         used[colour] = used.get(colour, 0) + 1
     return found

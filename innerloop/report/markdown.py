@@ -67,7 +67,8 @@ def _result(result: Result) -> list[str]:
     elif result.panels:
         parts.append(f"![{plain(words.heading(artifact))}](figures/{words.file_name(result)})")
         short = (panel for panel in result.panels if words.short(panel))
-        parts += [markdown_grid([[plain(word) for word in line] for line in panel_numbers(panel)]) for panel in short]
+        grids = [*map(panel_numbers, short), words.stated(result)]
+        parts += [markdown_grid([[plain(word) for word in line] for line in grid]) for grid in grids if grid]
     else:
         parts.append(plain(words.WAITING))
     facts = [f"- {name}: {plain(text)}" for name, text in words.facts(result)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from innerloop.paper.artifact import Artifact, Panel, Series, Table, Verdict
+from innerloop.paper.artifact import Artifact, Figure, Panel, Panels, Series, Table, Verdict
 from innerloop.paper.scales import Scale
 from innerloop.paper.series import LAYERS
 from innerloop.report.collect import Entry, Result
@@ -112,9 +112,32 @@ def facts(result: Result) -> list[tuple[str, str]]:
         ("Seeds", seeds + (f" of {result.scale.seeds}" if 0 < len(result.seeds) < result.scale.seeds else "")),
         *((f"{kind.upper()} of unrelated images", _by_layer(values)) for kind, values in result.unrelated.items()),
         ("Devices" if len(result.devices) > 1 else "Device", joined(result.devices)),
+        ("Judged on", _judged_on(result)),
         ("Measures", "" if result.found == result.needed else f"{found} are there{notes}"),
     ]
     return [(name, text) for name, text in rows if text]
+
+
+def _judged_on(result: Result) -> str:
+    most = max((entry.repeats for entry in result.entries.values()), default=0)
+    if not 0 < result.whole < most:
+        return ""
+    return f"{result.whole} of {most} repeats, with all their places: a claim compares like with like"
+
+
+def stated(result: Result) -> list[list[str]]:
+    """Numbers that the paper states of a figure, beside ours; the first row names the columns."""
+    if not isinstance(result.artifact, Figure) or not result.panels:
+        return []
+    rows = []
+    for each in result.artifact.stated:
+        try:
+            ours = each.read(Panels(result.panels))
+        except KeyError:  # not measured yet
+            continue
+        rows.append([each.name, *(number(n, each.digits) for n in (each.number, ours)),
+                     signed(ours - each.number, each.digits)])  # fmt: skip
+    return [["stated in the paper", "paper", "ours", "difference"], *rows] if rows else []
 
 
 def _by_layer(values: Mapping[str, float]) -> str:
@@ -123,7 +146,9 @@ def _by_layer(values: Mapping[str, float]) -> str:
 
 def command(artifact: Artifact, scale: Scale) -> str:
     """What makes it."""
-    return f"innerloop paper run {artifact.name} --scale {scale.name} --seeds {scale.seeds}"
+    data = dict.fromkeys(run.data for measure in artifact.measures(scale) for run in measure.runs)
+    flags = "".join(f" --{name} PATH" for name in data if name in ("omniglot", "mini-imagenet"))
+    return f"innerloop paper run {artifact.name} --scale {scale.name} --seeds {scale.seeds}{flags}"
 
 
 def anchor(result: Result) -> str:

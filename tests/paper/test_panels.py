@@ -115,7 +115,7 @@ def test_what_is_averaged_in_a_figure():
 
     panels = Panels(figure("figure2").panels(answers_to(figure("figure2"), scale_of(3), by_seed)))
     assert list(panels) == ["CCA before and after adaptation", "CKA before and after adaptation"]
-    line = panels["CCA before and after adaptation"][f"MAML, {MINI1}"]
+    line = panels["CCA before and after adaptation"][MINI1]
     assert line.x == ("Conv1", "Conv2", "Conv3", "Conv4", "Head")
     assert line.y == pytest.approx([0.95] * 5)
     assert line.spread == pytest.approx([0.05] * 5)

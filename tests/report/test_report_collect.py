@@ -6,9 +6,11 @@ from statistics import fmean, stdev
 import pytest
 from made_up import RUN, a_figure, a_scale, a_table, made_up
 
-from innerloop.paper.artifact import Cell, Claim
+from innerloop.paper import ARTIFACTS
+from innerloop.paper.artifact import Cell, Claim, Stated
+from innerloop.paper.scales import SCALES
 from innerloop.report.collect import Entry, collect
-from innerloop.report.words import explained, legend, number, published, signed
+from innerloop.report.words import command, explained, facts, legend, number, published, signed, stated
 from innerloop.runs.measures import Accuracy, Change, Timing
 
 PLACE = ("x", "five-")
@@ -89,6 +91,52 @@ def test_empty_panels_and_series_are_left_out():
     panels = collect(a_figure(), a_scale(), made_up, {}).panels
     assert [panel.title for panel in panels] == ["lines", "curve", "bars", "<clouds>"]
     assert [series.label for series in panels[2].series] == ["iteration 0"]
+
+
+def test_a_claim_is_judged_on_whole_repeats_and_the_page_says_so():
+    table = a_table(Claim("high", "above", lambda mean: mean[PLACE] > 55))
+
+    def find(asked):
+        better = {"accuracy": 0.7 if asked.run.seed else 0.5, "interval": 0.01}
+        return better if asked.run.seed == 0 or asked.run.shot == 1 else None
+
+    result = collect(table, a_scale(), find, {})
+    assert result.entries[PLACE].mean == pytest.approx(60)
+    assert (result.whole, result.verdicts) == (1, ("does not hold",))
+    assert dict(facts(result))["Judged on"].startswith("1 of 2 repeats")
+    assert "Judged on" not in dict(facts(collect(table, a_scale(), answers([0.5, 0.5]), {})))
+
+
+def test_numbers_that_the_paper_states_of_a_figure():
+    figure = replace(
+        a_figure(),
+        stated=(
+            Stated("the head", 0.75, lambda panels: panels["lines"]["MAML, seed 0"].y[-1], 2),
+            Stated("later", 1, lambda panels: panels["lines"]["ANIL"].y[-1]),
+        ),
+    )
+    rows = stated(collect(figure, a_scale(), answers([0.5, 0.5]), {}))
+    assert rows == [["stated in the paper", "paper", "ours", "difference"], ["the head", "0.75", "0.50", "−0.25"]]
+    assert stated(collect(figure, a_scale(), lambda _: None, {})) == []
+    assert stated(collect(a_figure(), a_scale(), answers([0.5, 0.5]), {})) == []
+
+
+def test_what_chance_scores_is_averaged_over_answers():
+    def find(asked):
+        return {"accuracy": 0.5, "unrelated": {"cca": {"block1": 0.1 + 0.1 * asked.run.seed, "head": 0.3}}}
+
+    result = collect(a_figure(), a_scale(), find, {})
+    assert result.unrelated["cca"] == pytest.approx({"block1": 0.15, "head": 0.3})
+    assert dict(facts(result))["CCA of unrelated images"] == "Conv1 0.15, Head 0.30"
+
+
+def test_the_command_names_the_data_that_it_needs():
+    figure2, table2 = (ARTIFACTS[name] for name in ("figure2", "table2"))
+    assert (
+        command(figure2, SCALES["small"]) == "innerloop paper run figure2 --scale small --seeds 2 --mini-imagenet PATH"
+    )
+    assert command(table2, SCALES["paper"]).endswith(" --seeds 3 --omniglot PATH --mini-imagenet PATH")
+    assert command(table2, SCALES["smoke"]).endswith(" --seeds 2")
 
 
 def test_notes_of_what_is_missing_come_once():

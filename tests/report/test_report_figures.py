@@ -8,7 +8,7 @@ from made_up import a_figure, a_scale, made_up
 
 from innerloop.paper.artifact import Panel, Series
 from innerloop.report.collect import collect
-from innerloop.report.colours import MEANING, colours, tint
+from innerloop.report.colours import FIRST, LATER, MEANING, ORDERED, colours, tint
 from innerloop.report.figures import columns, png, svg
 
 PANELS = collect(a_figure(), a_scale(), made_up, {}).panels
@@ -35,13 +35,16 @@ def test_ids_are_used_and_of_their_own_figure():
 
 def test_colours_follow_the_meaning():
     found = colours(
-        ["MAML, seed 0", "ANIL validation", "MAML, seed 1", "iteration 0", "iteration 9", "First order MAML"]
+        ["MAML, seed 0", "ANIL validation", "MAML, seed 1", "iteration 0", "iteration 9", "First order MAML", "other"]
     )
     assert found["MAML, seed 0"] == (MEANING["maml"], 0)
     assert found["MAML, seed 1"] == (MEANING["maml"], 1)
     assert found["ANIL validation"] == (MEANING["anil"], 0)
     assert found["First order MAML"][0] not in (MEANING["maml"], found["iteration 0"][0])
     assert found["iteration 0"][0] != found["iteration 9"][0]
+    assert colours(["iteration 9"])["iteration 9"] == found["iteration 9"], "also where there is no iteration 0"
+    assert len({colour for colour, _ in found.values()}) == 6
+    assert not {*LATER, FIRST, *ORDERED} & set(MEANING.values())
     assert tint("#3b6fb6", 0) == "#3b6fb6" != tint("#3b6fb6", 1)
 
 
