@@ -14,7 +14,7 @@ from torch import nn
 
 from innerloop.episodes import ImageBank
 from innerloop.inner import Episodes, InnerLoop
-from innerloop.models import omniglot_net
+from innerloop.models import conv4, mini_imagenet_net, omniglot_net
 from innerloop.outer import evaluate, meta_gradient, meta_train
 from innerloop.rules import NIL, anil, maml
 
@@ -189,13 +189,16 @@ def test_the_advice_to_freeze_running_statistics_holds_in_training():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize("rule", [maml(2, 0.1), anil(2, 0.1)], ids=["maml", "anil"])
-def test_a_training_step_can_be_captured_as_a_cuda_graph(rule):
+@pytest.mark.parametrize("rule", [maml(2, 0.1), anil(2, 0.1), NIL(3)], ids=["maml", "anil", "nil"])
+@pytest.mark.parametrize(
+    "network", [omniglot_net, mini_imagenet_net, conv4], ids=["omniglot", "mini-imagenet", "scaled"]
+)
+def test_a_training_step_can_be_captured_as_a_cuda_graph(network, rule):
     """Sampling, meta-gradient, clip and Adam in one graph, against the same steps run eagerly."""
     images = torch.randint(0, 256, (60, 16, 16, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     bank = ImageBank.stack(images, [10] * 6, list("abcdef"), turns=True).to("cuda")
     stream = bank.episodes(3, 1, 2, tasks=4, count=10)
-    eager = omniglot_net(3, width=4, size=16, generator=torch.Generator().manual_seed(0)).double().cuda()
+    eager = network(3, width=4, channels=1, size=16, generator=torch.Generator().manual_seed(0)).double().cuda()
     model = deepcopy(eager)
 
     def double(batch: Episodes) -> Episodes:

@@ -175,7 +175,7 @@ def test_random_features_can_be_trained_on(tmp_path, store):
     same_run(tmp_path, store / "maml")
 
 
-@pytest.mark.parametrize("algorithm", ["maml", "multiclass", "random"])
+@pytest.mark.parametrize("algorithm", ["maml", "anil", "nil", "multitask", "multiclass", "random"])
 def test_a_head_is_trained_on_a_frozen_body(algorithm, store):
     if algorithm == "random":
         execute.train(replace(TINY, iterations=0), store / "random", CPU)
