@@ -103,6 +103,7 @@ def test_damaged_exif_does_no_harm(tmp_path, kind):
         ("1", 1, {}, [255, 255, 255]),
         ("I;16", 65535, {}, [255, 255, 255]),
         ("I;16", 257 * 77, {}, [77, 77, 77]),
+        ("I;16", 200, {}, [1, 1, 1]),
     ],
 )
 def test_every_mode_becomes_opaque_8_bit(tmp_path, mode, colour, options, expected):
@@ -110,6 +111,12 @@ def test_every_mode_becomes_opaque_8_bit(tmp_path, mode, colour, options, expect
     assert pixels(data, 4)[1, 1].tolist() == expected
     if expected[0] == expected[2]:
         assert pixels(data, 4, channels=1)[1, 1].tolist() == expected[:1]
+
+
+@pytest.mark.parametrize(("grey", "expected"), [((0, 128, 255), [0, 128, 255]), ((0, 257 * 128, 65535), [0, 128, 255])])
+def test_32_bits_hold_8_or_16(tmp_path, grey, expected):
+    Image.fromarray(np.tile(np.array(grey, np.int32), (3, 1))).save(tmp_path / "a.tif")
+    assert pixels((tmp_path / "a.tif").read_bytes(), 3, channels=1)[0, :, 0].tolist() == expected
 
 
 def test_palettes_and_print_colours(tmp_path):
@@ -177,7 +184,7 @@ def test_everything_bad_is_named_in_one_message(tmp_path):
     message = str(caught.value)
     for part in (
         "ant/big.jpg (image file is truncated",
-        "bee/text.png (not an image)",
+        "bee/text.png (not an image, or of a format that Pillow cannot read here)",
         "cat/float.tif (32-bit pixels",
         "empty (no images directly in it)",
         "lone (1 image, fewer than 2)",
@@ -296,5 +303,5 @@ def test_split_files_that_are_none(tmp_path):
 def test_load_names_what_there_is(tmp_path):
     with pytest.raises(ValueError, match=r"'omniglott'.*glyphs, omniglot, mini-imagenet"):
         load("omniglott")
-    with pytest.raises(ValueError, match="take a source"):
+    with pytest.raises(ValueError, match="takes no source, only fractions"):
         load(tmp_path, source=tmp_path)
