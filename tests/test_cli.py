@@ -230,10 +230,23 @@ def test_mistakes_in_data(tmp_path):
     assert complaint(call("data", "check", "nowhere")).startswith("there is no data set and no folder 'nowhere'")
     assert "tmp" in complaint(call("data", "check", "omniglot", "--source", "/tmp/nowhere"))
     assert "no" in complaint(call("data", "check", "mini-imagenet", "--source", tmp_path / "nowhere"))
-    assert complaint(call("data", "check", "glyphs", "--source", tmp_path)).startswith(
-        "only omniglot and mini-imagenet"
-    )
     assert "invalid choice 'chekc'" in complaint(call("data", "chekc", "glyphs"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["data", "check", "glyphs", "--source", "x"], "'glyphs' takes no source, only size: leave it out"),
+        (["data", "check", "glyphs", "--split", "x"], "'glyphs' takes no split, only size: leave it out"),
+        (["data", "check", "glyphs", "--skip-bad"], "'glyphs' takes no skip_bad, only size: leave it out"),
+        (["data", "check", "mini-imagenet", "--skip-bad"], "'mini-imagenet' takes no skip_bad, only source, size: "),
+        (["train", "glyphs-5way-1shot", "--skip-bad"], "'glyphs' takes no skip_bad, "),
+        (["train", "glyphs-5way-1shot", "--split", "official"], "'glyphs' takes no split, "),
+    ],
+)
+def test_options_that_the_data_does_not_take(arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert complaint(call(*arguments)).startswith(said)
 
 
 @pytest.mark.parametrize("name", ["omniglot", "mini-imagenet"])
@@ -276,7 +289,7 @@ def test_a_corrupt_image_is_named_and_can_be_skipped(pictures, tmp_path):
         (["--device", "cuda:99"], "no device 'cuda:99' here"),
         (["--device", "banana"], "no device 'banana' here"),
         (["--at-once", 0], "at_once must be at least 1"),
-        (["--source", "x"], "only omniglot and mini-imagenet take a source"),
+        (["--source", "x"], "takes no source, only fractions, "),
         (["--clip", -1], "clip must be above 0, got -1.0"),
         (["--way", 0], "way must be at least 1, got 0"),
         (["--head-std", 0], "head_std must be above 0, got 0.0"),

@@ -32,8 +32,8 @@ class How:
     """cpu, cuda, or the best there is"""
     at_once: int | None = None
     """tasks in memory at once; fewer need less memory"""
-    source: Path | None = None
-    """where omniglot or mini-imagenet lies on this machine"""
+    source: str | None = None
+    """where omniglot or mini-imagenet lies: a folder; for mini-imagenet also hf://owner/name on Hugging Face"""
     skip_bad: bool = False
     """leave damaged images and small classes of a folder out"""
     checkpoint_seconds: float = 30.0
