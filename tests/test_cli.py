@@ -279,8 +279,14 @@ def test_a_corrupt_image_is_named_and_can_be_skipped(pictures, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (["--way", 4], "shapes/val has 3 classes, too few for 4-way episodes"),
-        (["--way", 6], "shapes/train has 5 classes, too few for 6-way episodes"),
+        (
+            ["--way", 4],
+            "shapes has 11 classes, split 5/3/3 into train/val/test; 4-way needs 4 in each: lower --way or ",
+        ),
+        (
+            ["--way", 6],
+            "shapes has 11 classes, split 5/3/3 into train/val/test; 6-way needs 6 in each: lower --way or ",
+        ),
         (["--shot", 4], "5 of the 5 classes of shapes/train have fewer than the 6 images that 4 shots and 2 queries"),
         (["--test-query", 5], "3 of the 3 classes of shapes/test have fewer than the 6 images"),
         (["--split", "nowhere.csv"], "there is no split file nowhere.csv"),
@@ -297,6 +303,20 @@ def test_a_corrupt_image_is_named_and_can_be_skipped(pictures, tmp_path):
 )
 def test_settings_that_do_not_fit(changes, said, pictures, tmp_path):
     assert said in complaint(call("train", pictures, "--out", tmp_path / "run", *RUN, *changes))
+
+
+def test_a_small_folder_is_split_for_the_ways(pictures, tmp_path):
+    flat = tmp_path / "flat"
+    for part in pictures.iterdir():  # 11 classes, of which the fractions leave 7/2/2
+        shutil.copytree(part, flat, dirs_exist_ok=True)
+    out = tmp_path / "run"
+    assert call("train", flat, "--out", out, *RUN, "--iterations", 1).code == 0
+    checked = call("data", "check", flat, "--size", 20, "--way", 3).out.replace("│", " ")
+    assert [line.split()[1] for line in checked.splitlines() if "3x20x20" in line] == ["5", "3", "3"]
+    assert complaint(call("evaluate", out, "--predictor", "nil", "--way", 4)).startswith("flat/test has 3 classes")
+    assert complaint(call("train", flat, "--out", tmp_path / "run2", *RUN, "--way", 5)) == (
+        "flat has 11 classes, split 7/2/2 into train/val/test; 5-way needs 5 in each: lower --way or give --split FILE"
+    )
 
 
 def test_a_folder_that_is_none(tmp_path):

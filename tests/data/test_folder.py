@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image, ImageOps
 
 from innerloop.data import folder, folder_splits, load
+from innerloop.data.cache import cache_folder
 from innerloop.data.images import pixels
 
 
@@ -156,6 +158,17 @@ def test_the_second_start_decodes_nothing_and_a_change_is_seen(tmp_path, monkeyp
         folder(root, size=4)
 
 
+def test_what_a_killed_process_left_in_the_cache_goes(tmp_path):
+    root = pets(tmp_path / "pets")
+    folder(root, size=4)
+    old, fresh = (cache_folder() / f".folder-pets-0123.safetensors.{pid}.part" for pid in (1, 2))
+    for path in (old, fresh):
+        path.write_bytes(b"half a bank")
+    os.utime(old, (0, time.time() - 4000))
+    folder(root, size=4)
+    assert (old.exists(), fresh.exists()) == (False, True), "another process may still be writing a fresh one"
+
+
 def test_links_are_followed(tmp_path):
     root = pets(tmp_path / "pets")
     (tmp_path / "linked").mkdir()
@@ -248,6 +261,27 @@ def test_a_seeded_split_by_class(tmp_path):
     assert any(folder_splits(root, size=4, seed=seed).test.classes != splits.test.classes for seed in range(2, 6))
     with pytest.raises(ValueError, match="empty"):
         folder_splits(pets(tmp_path / "few", "ab"), size=4)
+
+
+@pytest.mark.parametrize(
+    ("classes", "way", "sizes"),
+    [
+        (3, 1, (1, 1, 1)),
+        (12, 2, (8, 2, 2)),  # as the fractions have it, as long as that is enough
+        (12, 3, (6, 3, 3)),
+        (12, 5, (8, 2, 2)),  # and where there cannot be enough
+        (15, 5, (5, 5, 5)),
+        (20, 5, (10, 5, 5)),
+        (25, 5, (15, 5, 5)),
+        (32, 5, (20, 6, 6)),
+    ],
+)
+def test_each_part_has_enough_classes_where_there_are_enough(tmp_path, classes, way, sizes):
+    root = pets(tmp_path / "pets", [f"class{i:02}" for i in range(classes)], images=2)
+    splits = folder_splits(root, size=4, way=way)
+    assert tuple(map(len, splits)) == sizes
+    tests = [set(folder_splits(root, size=4, way=other).test.classes) for other in range(1, classes // 3 + 1)]
+    assert not set(splits.train.classes) & set.union(*tests), "no way tests on what another trains on"
 
 
 def test_train_val_and_test_folders_are_the_split(tmp_path):
