@@ -8,6 +8,7 @@ Shapes: t tasks, w ways (classes of one task), k shots and q queries a class, n 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
@@ -50,14 +51,26 @@ class ImageBank:
         groups: Sequence[str] | None = None,
         **more: Any,
     ) -> ImageBank:
-        """A bank of `images` (n, h, w, c) that lie class after class, `sizes[i]` of them for `classes[i]`."""
+        """A bank of `images` (n, h, w, c) that lie class after class, `sizes[i]` of them for `classes[i]`.
+
+        Raises:
+            ValueError: the images do not fit `sizes`, the lists differ in length, or two classes have one name.
+        """
+        groups = classes if groups is None else groups
+        if not len(sizes) == len(classes) == len(groups):
+            raise ValueError(
+                f"expected one size, name and group a class; got {len(sizes)} sizes, {len(classes)} classes and "
+                f"{len(groups)} groups"
+            )
+        if twice := [name for name, count in Counter(classes).items() if count > 1]:
+            raise ValueError(f"{twice[0]!r} names several classes, which a split could then not keep apart; rename one")
         if images.dtype != torch.uint8 or images.ndim != 4 or sum(sizes) != len(images):
             raise ValueError(
                 f"expected uint8 images (n, h, w, c) with n = {sum(sizes)}, the sum of `sizes`; "
                 f"got {images.dtype} {tuple(images.shape)}"
             )
         starts = (0, *accumulate(sizes))[:-1]
-        return cls(images, starts, tuple(sizes), tuple(classes), tuple(classes if groups is None else groups), **more)
+        return cls(images, starts, tuple(sizes), tuple(classes), tuple(groups), **more)
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -149,7 +162,7 @@ class EpisodeStream:
         if len(self.bank) < self.way:
             raise ValueError(
                 f"{self.bank.name} has {len(self.bank)} classes, too few for {self.way}-way episodes. "
-                f"Lower `way` or add classes."
+                f"Lower `way`, or split the data so that this part has more classes."
             )
         need = self.shot + self.query
         small = [(name, size) for name, size in zip(self.bank.classes, self.bank.sizes, strict=True) if size < need]

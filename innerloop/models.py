@@ -81,8 +81,10 @@ def conv4(
     Weights are Xavier uniform, biases 0; `head_std` draws the head from a normal distribution instead.
 
     Raises:
-        ValueError: the images are too small for four poolings.
+        ValueError: the images are too small for four poolings, or there is no such pooling.
     """
+    if pooling not in ("max", "stride"):
+        raise ValueError(f"pooling must be 'max' or 'stride', got {pooling!r}")
     left = size
     for _ in range(4):
         left = left // 2 if pooling == "max" else -(-left // 2)

@@ -230,10 +230,23 @@ def test_mistakes_in_data(tmp_path):
     assert complaint(call("data", "check", "nowhere")).startswith("there is no data set and no folder 'nowhere'")
     assert "tmp" in complaint(call("data", "check", "omniglot", "--source", "/tmp/nowhere"))
     assert "no" in complaint(call("data", "check", "mini-imagenet", "--source", tmp_path / "nowhere"))
-    assert complaint(call("data", "check", "glyphs", "--source", tmp_path)).startswith(
-        "only omniglot and mini-imagenet"
-    )
     assert "invalid choice 'chekc'" in complaint(call("data", "chekc", "glyphs"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["data", "check", "glyphs", "--source", "x"], "'glyphs' takes no source, only size: leave it out"),
+        (["data", "check", "glyphs", "--split", "x"], "'glyphs' takes no split, only size: leave it out"),
+        (["data", "check", "glyphs", "--skip-bad"], "'glyphs' takes no skip_bad, only size: leave it out"),
+        (["data", "check", "mini-imagenet", "--skip-bad"], "'mini-imagenet' takes no skip_bad, only source, size: "),
+        (["train", "glyphs-5way-1shot", "--skip-bad"], "'glyphs' takes no skip_bad, "),
+        (["train", "glyphs-5way-1shot", "--split", "official"], "'glyphs' takes no split, "),
+    ],
+)
+def test_options_that_the_data_does_not_take(arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert complaint(call(*arguments)).startswith(said)
 
 
 @pytest.mark.parametrize("name", ["omniglot", "mini-imagenet"])
@@ -266,8 +279,14 @@ def test_a_corrupt_image_is_named_and_can_be_skipped(pictures, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (["--way", 4], "shapes/val has 3 classes, too few for 4-way episodes"),
-        (["--way", 6], "shapes/train has 5 classes, too few for 6-way episodes"),
+        (
+            ["--way", 4],
+            "shapes has 11 classes, split 5/3/3 into train/val/test; 4-way needs 4 in each: lower --way or ",
+        ),
+        (
+            ["--way", 6],
+            "shapes has 11 classes, split 5/3/3 into train/val/test; 6-way needs 6 in each: lower --way or ",
+        ),
         (["--shot", 4], "5 of the 5 classes of shapes/train have fewer than the 6 images that 4 shots and 2 queries"),
         (["--test-query", 5], "3 of the 3 classes of shapes/test have fewer than the 6 images"),
         (["--split", "nowhere.csv"], "there is no split file nowhere.csv"),
@@ -276,7 +295,7 @@ def test_a_corrupt_image_is_named_and_can_be_skipped(pictures, tmp_path):
         (["--device", "cuda:99"], "no device 'cuda:99' here"),
         (["--device", "banana"], "no device 'banana' here"),
         (["--at-once", 0], "at_once must be at least 1"),
-        (["--source", "x"], "only omniglot and mini-imagenet take a source"),
+        (["--source", "x"], "takes no source, only fractions, "),
         (["--clip", -1], "clip must be above 0, got -1.0"),
         (["--way", 0], "way must be at least 1, got 0"),
         (["--head-std", 0], "head_std must be above 0, got 0.0"),
@@ -284,6 +303,20 @@ def test_a_corrupt_image_is_named_and_can_be_skipped(pictures, tmp_path):
 )
 def test_settings_that_do_not_fit(changes, said, pictures, tmp_path):
     assert said in complaint(call("train", pictures, "--out", tmp_path / "run", *RUN, *changes))
+
+
+def test_a_small_folder_is_split_for_the_ways(pictures, tmp_path):
+    flat = tmp_path / "flat"
+    for part in pictures.iterdir():  # 11 classes, of which the fractions leave 7/2/2
+        shutil.copytree(part, flat, dirs_exist_ok=True)
+    out = tmp_path / "run"
+    assert call("train", flat, "--out", out, *RUN, "--iterations", 1).code == 0
+    checked = call("data", "check", flat, "--size", 20, "--way", 3).out.replace("│", " ")
+    assert [line.split()[1] for line in checked.splitlines() if "3x20x20" in line] == ["5", "3", "3"]
+    assert complaint(call("evaluate", out, "--predictor", "nil", "--way", 4)).startswith("flat/test has 3 classes")
+    assert complaint(call("train", flat, "--out", tmp_path / "run2", *RUN, "--way", 5)) == (
+        "flat has 11 classes, split 7/2/2 into train/val/test; 5-way needs 5 in each: lower --way or give --split FILE"
+    )
 
 
 def test_a_folder_that_is_none(tmp_path):

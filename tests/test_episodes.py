@@ -228,6 +228,12 @@ def test_too_few_classes_or_images_are_named():
         ImageBank.stack(torch.zeros(4, 2, 2, 1, dtype=torch.uint8), [1, 2], ["a", "b"])
     with pytest.raises(ValueError, match=r"got torch.float32 \(3, 2, 2, 1\)"):
         ImageBank.stack(torch.zeros(3, 2, 2, 1), [1, 2], ["a", "b"])
+    images = torch.zeros(6, 2, 2, 1, dtype=torch.uint8)
+    for sizes, groups in (([3, 3], None), ([2, 2, 2], ["g", "g"])):
+        with pytest.raises(ValueError, match="expected one size, name and group a class; got "):
+            ImageBank.stack(images, sizes, ["a", "b", "c"], groups)
+    with pytest.raises(ValueError, match="'a' names several classes"):
+        ImageBank.stack(images, [2, 2, 2], ["a", "a", "b"])
     assert repr(BANK) == "ImageBank('test': 6 classes, 86 images of 4x4x3)"
 
 

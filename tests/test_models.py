@@ -196,3 +196,8 @@ def test_images_that_are_too_small_are_refused():
         conv4(size=15)
     conv4(size=16)
     conv4(size=1, pooling="stride")
+
+
+def test_a_pooling_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="pooling must be 'max' or 'stride', got 'avg'"):
+        conv4(pooling="avg")  # pyright: ignore[reportArgumentType]

@@ -30,6 +30,8 @@ class Data:
     """pixels a side; the data's usual if not given"""
     split: str = ""
     """of omniglot: reference or official; of a folder: a split file"""
+    way: int = 5
+    """classes of a task: a folder that is split for you has as many in each part, where there are enough"""
     out: Path = Path("sheet.png")
     """where the sheet goes"""
     how: OmitArgPrefixes[How] = field(default_factory=How)
@@ -43,7 +45,8 @@ class Data:
         if not self.what:
             raise ValueError(f"which data? Give one of {', '.join(NAMES)}, or a folder")
         usual = 28 if self.what in ("glyphs", "omniglot") else 84
-        splits = open_data(Spec(data=self.what, size=self.size or usual, split=self.split), self.how)
+        asked = Spec(data=self.what, way=self.way, size=self.size or usual, split=self.split)
+        splits = open_data(asked, self.how)
         table = Table("part", "classes", "images", "images a class", "groups", "size")
         for name, bank in splits._asdict().items():
             sizes = bank.sizes

@@ -60,7 +60,7 @@ class Evaluate:
                 f"the head has {spec.way} outputs, not {asked.way}: leave --way out or use --predictor nil"
             )
         device = pick_device(self.how.device)
-        bank = getattr(open_data(asked, self.how), self.part).to(device)
+        bank = getattr(open_data(replace(asked, way=spec.way), self.how), self.part).to(device)
         if bank.shape != shape:
             raise ValueError(f"the network takes images of {shape} (c, h, w), {bank.name} has {bank.shape}")
         query = (spec.test_query or asked.shot) if self.query is None else self.query

@@ -40,10 +40,10 @@ class Paper:
     """where runs and answers are kept"""
     out: Path = Path("paper-report")
     """where report writes index.html, report.md and figures/"""
-    omniglot: Path | None = None
+    omniglot: str | None = None
     """where Omniglot lies; downloaded if not given"""
-    mini_imagenet: Path | None = None
-    """where mini-ImageNet lies"""
+    mini_imagenet: str | None = None
+    """where mini-ImageNet lies: a folder, or hf://owner/name on Hugging Face"""
     device: str = "auto"
     """cpu, cuda, or the best there is"""
     at_once: int | None = None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pooch
@@ -14,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from innerloop.episodes import ImageBank
+
+_ABANDONED = 3600  # seconds without a write after which nobody is writing a file any more
 
 
 def cache_folder() -> Path:
@@ -27,6 +31,7 @@ def cached(key: str, build: Callable[[], ImageBank]) -> ImageBank:
     A file that cannot be read is built again; a folder that cannot be written costs a warning and the next start.
     """
     path = cache_folder() / (re.sub(r"[^\w.-]+", "-", key) + ".safetensors")
+    _sweep(path.parent)
     if path.exists():
         try:
             return open_bank(path)
@@ -56,6 +61,14 @@ def save_bank(bank: ImageBank, path: Path) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote a bank have left, up to 1.27 GB each."""
+    for left in folder.glob(".*.safetensors.*.part"):
+        with suppress(OSError):  # it has just become whole, or is not ours to remove
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                left.unlink()
 
 
 def open_bank(path: Path) -> ImageBank:

@@ -55,6 +55,7 @@ def folder_splits(
     path: Path | str,
     *,
     fractions: tuple[float, float] = (0.64, 0.16),
+    way: int = 1,
     seed: int = 0,
     split_file: Path | str | None = None,
     size: int = 84,
@@ -64,10 +65,11 @@ def folder_splits(
 ) -> Splits:
     """The classes of a folder to train on, to validate and to test, none of them in two parts.
 
-    Where `path` holds the folders train, val and test, each with one sub-folder a class, they are the split.
-    Otherwise it is the one in `split_file`, or else drawn by class with `seed`: `fractions` of the classes to train
-    and to validate, the rest to test. The file is csv with the columns class and split, or JSON
-    {"train": [classes], "val": [...], "test": [...]}; classes it does not name are left out.
+    Where `path` holds the folders train, val (or valid, validation) and test, each with one sub-folder a class, they
+    are the split. Otherwise it is the one in `split_file`, or else drawn by class with `seed`: `fractions` of the
+    classes to train and to validate, the rest to test, and at least `way` to each where there are enough. The file
+    is csv with the columns class and split, or JSON {"train": [classes], "val": [...], "test": [...]}; classes it
+    does not name are left out.
 
     Raises:
         FileNotFoundError: no such folder or split file.
@@ -84,7 +86,7 @@ def folder_splits(
     bank = _bank(name, {"": root}, how)
     if chosen is not None:
         return _chosen(bank, chosen)
-    parts = zip(Splits._fields, bank.split(*fractions, seed=seed), strict=True)
+    parts = zip(Splits._fields, bank.split(*_with_room(fractions, len(bank), way), seed=seed), strict=True)
     return Splits(*(replace(part, name=f"{name}/{side}") for side, part in parts))
 
 
@@ -95,6 +97,20 @@ def _bank(name: str, sides: dict[str, Path], how: _How) -> ImageBank:
     labels = [folder.name for side in sides.values() for folder in class_folders(side)]  # an empty class has no file
     key = f"folder-{name}-{signature(list(sides.values()), 2, labels, tuple(sides), how)}"
     return cached(key, lambda: _build(name, _stocks(sides), how))
+
+
+def _with_room(fractions: tuple[float, float], count: int, way: int) -> tuple[float, float]:
+    """The nearest fractions that leave each of three parts `way` of `count` classes, or one where that cannot be.
+
+    Only the edges between the parts move, so that no other `way` takes what was trained on into the test.
+    """
+    least = way if count >= 3 * way else 1
+    if count < 3 * least:
+        return fractions
+    first, second = (round(edge * count) for edge in (fractions[0], sum(fractions)))
+    first = min(max(first, least), count - 2 * least)
+    second = min(max(second, first + least), count - least)
+    return first / count, (second - first) / count
 
 
 def class_folders(side: Path) -> list[Path]:

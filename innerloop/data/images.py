@@ -38,6 +38,7 @@ _TURNS = {  # EXIF orientation: what undoes it
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+UNKNOWN = "not an image, or of a format that Pillow cannot read here"
 _BATCH = 64  # images a thread decodes before it reports: few enough for a lively bar, enough to cost nothing
 _NO_IMAGES = {"thumbs.db", "desktop.ini"}
 _NO_IMAGE_SUFFIXES = (
@@ -149,7 +150,7 @@ def decode(
             try:
                 images[i] = decoder(reads[i]())
             except UnidentifiedImageError:
-                bad[i] = "not an image"
+                bad[i] = UNKNOWN
             except Exception as error:  # no narrower type covers what decoders raise on damaged bytes
                 bad[i] = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return bad
@@ -222,6 +223,8 @@ def _upright(image: Image.Image) -> Image.Image:
 def _eight_bits(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
         raise ValueError("32-bit pixels, of which white is unknown: save it with 8 or 16 bits")
+    if values.dtype.itemsize > 2 and values.max() <= 255:  # 8 bits in disguise: as 16 bits it would be black
+        return values.astype(np.uint8)
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 

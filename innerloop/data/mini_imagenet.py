@@ -17,6 +17,7 @@ from innerloop.episodes import ImageBank
 
 CLASSES = {"train": 64, "val": 16, "test": 20}
 IMAGES = 600  # a class
+HUB = "hf://"  # what a source on Hugging Face begins with
 
 _FILE = re.compile(r"(?:.*/)?(train|val|test)/([^/]+)/([^/]+)")
 _LAYOUTS = (
@@ -25,18 +26,18 @@ _LAYOUTS = (
 )
 
 
-def mini_imagenet(source: Path | str | None = None, *, size: int = 84, hub: str | None = None) -> Splits:
-    """mini-ImageNet from a folder you have (`source`), or from a Hugging Face data set repository (`hub`).
+def mini_imagenet(source: Path | str | None = None, *, size: int = 84) -> Splits:
+    """mini-ImageNet from a folder you have, or from the Hugging Face data set repository hf://owner/name.
 
     Images are squeezed to `size` x `size` with Pillow's LANCZOS as in Finn's MAML, and neither centred nor scaled.
     They are decoded once, 1.27 GB at 84 pixels, and memory-mapped from the cache afterwards. A class's group is its
-    split. Without arguments, the environment variable INNERLOOP_MINI_IMAGENET names the folder.
+    split. Without a source, the environment variable INNERLOOP_MINI_IMAGENET names it.
 
     Raises:
         FileNotFoundError: there is no source, or it has none of the three layouts.
         ValueError: the source is incomplete or damaged.
     """
-    root = _root(source, hub)
+    root = _root(source)
     parts = _parts(root)
     key = f"mini-imagenet-{size}-{signature(parts, 2)}"
     bank = cached(key, lambda: _build(root, parts, size))
@@ -47,16 +48,16 @@ def _part(bank: ImageBank, split: str) -> ImageBank:
     return bank.choose([i for i, group in enumerate(bank.groups) if group == split], f"{bank.name}/{split}")
 
 
-def _root(source: Path | str | None, hub: str | None) -> Path:
-    if hub is not None:
-        return _snapshot(hub)
+def _root(source: Path | str | None) -> Path:
     source = source or os.environ.get("INNERLOOP_MINI_IMAGENET")
     if not source:
         raise FileNotFoundError(
             "mini-ImageNet is not downloaded for you: its pictures are ImageNet's, licensed for non-commercial "
-            "research and not to be passed on. Give your copy as `source`, or set INNERLOOP_MINI_IMAGENET to its "
-            f"folder. {_LAYOUTS}."
+            "research and not to be passed on. Give your copy as source (--source) or in INNERLOOP_MINI_IMAGENET: a "
+            f"folder, or {HUB}owner/name on Hugging Face. {_LAYOUTS}."
         )
+    if str(source).startswith(HUB):
+        return _snapshot(str(source).removeprefix(HUB))
     root = Path(source).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root} with mini-ImageNet. {_LAYOUTS}.")
@@ -67,13 +68,13 @@ def _snapshot(repository: str) -> Path:
     try:
         from huggingface_hub import snapshot_download  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ValueError("`hub` needs huggingface_hub: pip install '.[hub]' in innerloop's checkout") from error
+        raise ValueError(f"{HUB} needs huggingface_hub: pip install '.[hub]' in innerloop's checkout") from error
     try:
         return Path(snapshot_download(repository, repo_type="dataset"))
     except (OSError, ValueError) as error:  # its errors of network, name and access all derive from these
         raise FileNotFoundError(
             f"the Hugging Face data set {repository!r} could not be downloaded ({error}). "
-            "Check the name and your login, or give a local folder as `source`."
+            "Check the name and your login, or give a local folder as source."
         ) from error
 
 

@@ -74,8 +74,9 @@ def _find(folder: Path, part: str) -> Path:
     for path in (folder / part, folder / f"{part}.zip"):
         if path.exists():
             return path
+    place = f"{folder} is a file" if folder.is_file() else f"no {part} or {part}.zip in {folder}"
     raise FileNotFoundError(
-        f"no {part} or {part}.zip in {folder}; expected a folder that holds both of {' and '.join(MD5)}, extracted "
+        f"{place}; expected a folder that holds both of {' and '.join(MD5)}, extracted "
         "or as zips. Leave the source out to download them."
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from innerloop.data.images import pixels, square
+from innerloop.data.images import UNKNOWN, pixels, square
 
 _EXPECTED = "expected a path, a PIL image, uint8 (h, w[, c]) or float (c, h, w) in [0, 1]"
 
@@ -38,7 +38,7 @@ def picture(given: Any, index: int, size: int, channels: int, crop: bool) -> np.
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no image {given}") from error
     except Exception as error:  # no narrower type covers what decoders raise on damaged bytes
-        known = "not an image" if isinstance(error, UnidentifiedImageError) else getattr(error, "strerror", None)
+        known = UNKNOWN if isinstance(error, UnidentifiedImageError) else getattr(error, "strerror", None)
         name = given if is_path else f"image {index}"
         raise ValueError(f"{name} cannot be read: {known or str(error) or type(error).__name__}") from error
 

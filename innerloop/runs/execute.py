@@ -32,8 +32,8 @@ class How:
     """cpu, cuda, or the best there is"""
     at_once: int | None = None
     """tasks in memory at once; fewer need less memory"""
-    source: Path | None = None
-    """where omniglot or mini-imagenet lies on this machine"""
+    source: str | None = None
+    """where omniglot or mini-imagenet lies: a folder; for mini-imagenet also hf://owner/name on Hugging Face"""
     skip_bad: bool = False
     """leave damaged images and small classes of a folder out"""
     checkpoint_seconds: float = 30.0
@@ -66,6 +66,7 @@ def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
             return result
         device = pick_device(how.device)
         data = Splits(*(bank.to(device) for bank in open_data(spec, how)))
+        _check_ways(data, spec)
         model = first_weights(spec, data, out).to(device)
         # On a GPU Adam's step count stays there, so that no step waits for it.
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -75,6 +76,16 @@ def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
         result = _test(run, data, how)
         write_whole(finished, json.dumps(result, indent=1).encode())
         return result
+
+
+def _check_ways(data: Splits, spec: Spec) -> None:
+    counts = [len(bank) for bank in data]
+    if min(counts) < spec.way:
+        raise ValueError(
+            f"{data.train.name.removesuffix('/train')} has {sum(counts)} classes, split {'/'.join(map(str, counts))} "
+            f"into train/val/test; {spec.way}-way needs {spec.way} in each: "
+            f"lower --way{'' if spec.data in NAMES else ' or give --split FILE'}"
+        )
 
 
 def _train(run: Run, data: Splits, how: How) -> None:
@@ -160,6 +171,8 @@ def pick_device(name: str) -> torch.device:
 def open_data(spec: Spec, how: How) -> Splits:
     """The three banks of a run, on the CPU."""
     options: dict[str, Any] = {"size": spec.size}
+    if spec.data not in NAMES:
+        options["way"] = spec.way
     if spec.split:
         options["split" if spec.data in NAMES else "split_file"] = spec.split
     if how.source is not None:

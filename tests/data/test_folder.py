@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image, ImageOps
 
 from innerloop.data import folder, folder_splits, load
+from innerloop.data.cache import cache_folder
 from innerloop.data.images import pixels
 
 
@@ -103,6 +105,7 @@ def test_damaged_exif_does_no_harm(tmp_path, kind):
         ("1", 1, {}, [255, 255, 255]),
         ("I;16", 65535, {}, [255, 255, 255]),
         ("I;16", 257 * 77, {}, [77, 77, 77]),
+        ("I;16", 200, {}, [1, 1, 1]),
     ],
 )
 def test_every_mode_becomes_opaque_8_bit(tmp_path, mode, colour, options, expected):
@@ -110,6 +113,12 @@ def test_every_mode_becomes_opaque_8_bit(tmp_path, mode, colour, options, expect
     assert pixels(data, 4)[1, 1].tolist() == expected
     if expected[0] == expected[2]:
         assert pixels(data, 4, channels=1)[1, 1].tolist() == expected[:1]
+
+
+@pytest.mark.parametrize(("grey", "expected"), [((0, 128, 255), [0, 128, 255]), ((0, 257 * 128, 65535), [0, 128, 255])])
+def test_32_bits_hold_8_or_16(tmp_path, grey, expected):
+    Image.fromarray(np.tile(np.array(grey, np.int32), (3, 1))).save(tmp_path / "a.tif")
+    assert pixels((tmp_path / "a.tif").read_bytes(), 3, channels=1)[0, :, 0].tolist() == expected
 
 
 def test_palettes_and_print_colours(tmp_path):
@@ -149,6 +158,17 @@ def test_the_second_start_decodes_nothing_and_a_change_is_seen(tmp_path, monkeyp
         folder(root, size=4)
 
 
+def test_what_a_killed_process_left_in_the_cache_goes(tmp_path):
+    root = pets(tmp_path / "pets")
+    folder(root, size=4)
+    old, fresh = (cache_folder() / f".folder-pets-0123.safetensors.{pid}.part" for pid in (1, 2))
+    for path in (old, fresh):
+        path.write_bytes(b"half a bank")
+    os.utime(old, (0, time.time() - 4000))
+    folder(root, size=4)
+    assert (old.exists(), fresh.exists()) == (False, True), "another process may still be writing a fresh one"
+
+
 def test_links_are_followed(tmp_path):
     root = pets(tmp_path / "pets")
     (tmp_path / "linked").mkdir()
@@ -177,7 +197,7 @@ def test_everything_bad_is_named_in_one_message(tmp_path):
     message = str(caught.value)
     for part in (
         "ant/big.jpg (image file is truncated",
-        "bee/text.png (not an image)",
+        "bee/text.png (not an image, or of a format that Pillow cannot read here)",
         "cat/float.tif (32-bit pixels",
         "empty (no images directly in it)",
         "lone (1 image, fewer than 2)",
@@ -243,6 +263,27 @@ def test_a_seeded_split_by_class(tmp_path):
         folder_splits(pets(tmp_path / "few", "ab"), size=4)
 
 
+@pytest.mark.parametrize(
+    ("classes", "way", "sizes"),
+    [
+        (3, 1, (1, 1, 1)),
+        (12, 2, (8, 2, 2)),  # as the fractions have it, as long as that is enough
+        (12, 3, (6, 3, 3)),
+        (12, 5, (8, 2, 2)),  # and where there cannot be enough
+        (15, 5, (5, 5, 5)),
+        (20, 5, (10, 5, 5)),
+        (25, 5, (15, 5, 5)),
+        (32, 5, (20, 6, 6)),
+    ],
+)
+def test_each_part_has_enough_classes_where_there_are_enough(tmp_path, classes, way, sizes):
+    root = pets(tmp_path / "pets", [f"class{i:02}" for i in range(classes)], images=2)
+    splits = folder_splits(root, size=4, way=way)
+    assert tuple(map(len, splits)) == sizes
+    tests = [set(folder_splits(root, size=4, way=other).test.classes) for other in range(1, classes // 3 + 1)]
+    assert not set(splits.train.classes) & set.union(*tests), "no way tests on what another trains on"
+
+
 def test_train_val_and_test_folders_are_the_split(tmp_path):
     root = tmp_path / "pets"
     for part, classes in {"train": "abc", "val": "d", "test": "ef"}.items():
@@ -296,5 +337,5 @@ def test_split_files_that_are_none(tmp_path):
 def test_load_names_what_there_is(tmp_path):
     with pytest.raises(ValueError, match=r"'omniglott'.*glyphs, omniglot, mini-imagenet"):
         load("omniglott")
-    with pytest.raises(ValueError, match="take a source"):
+    with pytest.raises(ValueError, match="takes no source, only fractions"):
         load(tmp_path, source=tmp_path)

@@ -86,9 +86,11 @@ def test_the_official_split_goes_by_alphabet(tiny):
         omniglot(tiny, split="lake")  # pyright: ignore[reportArgumentType]
 
 
-def test_a_part_that_is_missing_or_incomplete_is_named(tiny):
+def test_a_part_that_is_missing_or_incomplete_is_named(tiny, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no images_background or images_background\.zip in "):
         omniglot(tiny / "images_background")
+    with pytest.raises(FileNotFoundError, match=r"images_background\.zip is a file; expected a folder that holds both"):
+        omniglot(zipped(tiny, tmp_path / "zips") / "images_background.zip")
     next((tiny / "images_evaluation" / "Z" / "character02").iterdir()).unlink()
     with pytest.raises(ValueError, match=r"other numbers of drawings of evaluation/Z/character02 \(2\)"):
         omniglot(tiny)
@@ -105,7 +107,9 @@ def test_damaged_files_are_named(tiny, tmp_path):
     with pytest.raises(ValueError, match=r"images_evaluation\.zip is cut off or no zip"):
         omniglot(zips)
     (tiny / "images_background" / "B" / "character01" / "0066_02.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"background/B/character01/0066_02\.png \(not an image\)\. Copy or download"):
+    with pytest.raises(
+        ValueError, match=r"background/B/character01/0066_02\.png \(not an image, or .*\)\. Copy or download"
+    ):
         omniglot(tiny)
 
 
