@@ -22,6 +22,12 @@ from innerloop.episodes import ImageBank
 _EXPECTED = "expected a folder with one sub-folder of images a class"
 _SPLIT_FILE = 'expected csv with the columns class and split, or JSON {"train": [...], "val": [...], "test": [...]}'
 
+_SIDES = {
+    "train": ("train",),
+    "val": ("val", "valid", "validation"),
+    "test": ("test",),
+}  # what their folders are called
+
 
 class _How(NamedTuple):
     size: int
@@ -77,7 +83,10 @@ def folder_splits(
     """
     root, how = Path(path).expanduser(), _How(size, grey, skip_bad, least)
     name = root.resolve().name
-    sides = {part: root / part for part in Splits._fields}
+    sides = {
+        part: next((root / called for called in names if (root / called).is_dir()), root / part)
+        for part, names in _SIDES.items()
+    }
     if split_file is None and all(side.is_dir() for side in sides.values()) and any(map(class_folders, sides.values())):
         bank = _bank(name, sides, how)
         grouped = list(zip(bank.classes, bank.groups, strict=True))
@@ -92,8 +101,10 @@ def folder_splits(
 
 def _bank(name: str, sides: dict[str, Path], how: _How) -> ImageBank:
     """One bank of the classes below these folders; a folder's key is the group of its classes, if not empty."""
-    for side in sides.values():
+    for part, side in sides.items():
         check_folder(side)
+        if not part:
+            _check_unsplit(side)
     labels = [folder.name for side in sides.values() for folder in class_folders(side)]  # an empty class has no file
     key = f"folder-{name}-{signature(list(sides.values()), 2, labels, tuple(sides), how)}"
     return cached(key, lambda: _build(name, _stocks(sides), how))
@@ -127,6 +138,18 @@ def check_folder(side: Path) -> None:
     if not class_folders(side):
         inside = "its images lie directly in it" if next(walk(side, 1), None) else "it has no sub-folders"
         raise ValueError(f"{side} has no classes: {inside}; {_EXPECTED}, named after the class")
+
+
+def _check_unsplit(root: Path) -> None:
+    """Say that sub-folders named as parts of a split, with folders and no images in them, are no classes."""
+    called = {name for names in _SIDES.values() for name in names}
+    sides = [side for side in class_folders(root) if side.name.lower() in called and class_folders(side)]
+    if found := [side.name for side in sides if next(walk(side, 1), None) is None]:
+        raise ValueError(
+            f"{root} has {' and '.join(found)}, which look like parts of a split and not like classes. A folder that "
+            "is split holds train/, val/ and test/, all three, each with one sub-folder of images a class: move some "
+            f"classes into the missing ones, or put all classes directly into {root.name}/"
+        )
 
 
 def _stocks(sides: dict[str, Path]) -> list[Stock]:

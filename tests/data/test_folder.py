@@ -296,6 +296,32 @@ def test_train_val_and_test_folders_are_the_split(tmp_path):
         load(root, size=4)
 
 
+@pytest.mark.parametrize("name", ["valid", "validation"])
+def test_val_has_other_names(tmp_path, name):
+    for part in ("train", name, "test"):
+        pets(tmp_path / "pets" / part, (f"a {part} class",))
+    splits = load(tmp_path / "pets", size=4)
+    assert splits.val.classes == (f"a {name} class",)
+    assert (splits.val.name, splits.val.groups) == ("pets/val", ("val",))
+
+
+@pytest.mark.parametrize("parts", [("test", "train"), ("Test", "Train", "valid"), ("train", "val")])
+def test_a_split_with_parts_missing_is_not_taken_for_classes(tmp_path, parts):
+    for part in parts:
+        pets(tmp_path / "pets" / part)
+    for read in (folder, load):
+        with pytest.raises(
+            ValueError, match=f"has {' and '.join(parts)}, which look like .* train/, val/ and test/, all"
+        ):
+            read(tmp_path / "pets", size=4)
+
+
+def test_classes_may_be_called_like_parts(tmp_path):
+    root = pets(tmp_path / "pets", ("bus", "test", "train"))
+    (root / "train" / "more").mkdir()
+    assert folder(root, size=4).classes == ("bus", "test", "train")
+
+
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_a_split_file(tmp_path, kind):
     root, file = pets(tmp_path / "pets"), tmp_path / f"split.{kind}"
