@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
+
+import torch
 
 from innerloop.episodes import ImageBank
 
@@ -13,3 +16,9 @@ class Splits(NamedTuple):
     train: ImageBank
     val: ImageBank
     test: ImageBank
+
+    def to(self, device: torch.device | str) -> Splits:
+        """The same banks on `device`; pixels that they share are moved once."""
+        shared = {id(bank.images): bank.images for bank in self}
+        moved = {key: images.to(device) for key, images in shared.items()}
+        return Splits(*(replace(bank, images=moved[id(bank.images)]) for bank in self))
