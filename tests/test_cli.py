@@ -274,7 +274,12 @@ def test_a_corrupt_image_is_named_and_can_be_skipped(pictures, tmp_path):
         (["--size", 2, "--pooling", "max"], "images of 2 pixels are too small"),
         (["--adapt", "block7.*"], "adapt pattern 'block7.*' matches no parameter"),
         (["--device", "cuda:99"], "no device 'cuda:99' here"),
-        (["--device", "banana"], "no device 'banana' here"),
+        *(
+            (["--device", name], f"no device '{name}' here; use --device cpu, cuda, or cuda:N for one of several")
+            for name in ("banana", "mps", "meta", "cuda:x")
+        ),
+        (["--size", 12, "--network", "resnet12"], "images of 12 pixels are too small for 4 poolings by 2"),
+        (["--test-query", 0], "test_query must be at least 1, got 0"),
         (["--at-once", 0], "at_once must be at least 1"),
         (["--source", "x"], "only omniglot and mini-imagenet take a source"),
         (["--clip", -1], "clip must be above 0, got -1.0"),
@@ -327,7 +332,10 @@ def test_a_command_line_that_is_none(arguments, said):
         (["train"], ["WHAT", *PRESETS, "--lr FLOAT", "--checkpoint-seconds", "--out"]),
         (["train", "omniglot-20way-1shot"], ["(default: 2.0)", "(default: 30000)"]),
         (["evaluate"], ["--predictor {own,nil}", "--freeze", "--norm {transductive,support,single}", "--json"]),
-        (["classify"], ["--support PATH", "--method {auto,head,nil}", "(default: support)"]),
+        (
+            ["classify"],
+            ["--support PATH", "--method {auto,head,nil}", "(default: support)", "there is (default: auto)"],
+        ),
         (["data"], ["{list,prepare,check,sheet}", "--part {train,val,test}"]),
         (["demo"], ["--out PATH", "--device"]),
     ],

@@ -17,6 +17,7 @@ from innerloop.data import NAMES, Splits, load
 from innerloop.episodes import EpisodeStream, ImageBank, LabelledStream
 from innerloop.outer import Score, evaluate, meta_train
 from innerloop.rules import NIL, Predictor
+from innerloop.runs.device import pick_device, repeatable
 from innerloop.runs.display import Display
 from innerloop.runs.learner import best_of
 from innerloop.runs.spec import Spec, as_dict
@@ -60,7 +61,7 @@ def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
         OSError: the folder cannot be written, or the disk is full; the last checkpoint stays good.
         Interrupted: Ctrl-C or SIGTERM; what was done is saved.
     """
-    with claimed(out, as_dict(spec)):
+    with claimed(out, as_dict(spec)), repeatable():
         finished = out / "result.json"
         if finished.exists() and (result := json.loads(finished.read_text()))["spec"] == as_dict(spec):
             return result
@@ -139,22 +140,6 @@ def _test(run: Run, data: Splits, how: How) -> dict[str, Any]:
         "device": device_name(next(run.model.parameters()).device),
         "torch": torch.__version__,
     }
-
-
-def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is CUDA where there is one.
-
-    Raises:
-        ValueError: it is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"no device {name!r} here ({str(error).splitlines()[0]}); use --device cpu") from error
-    return device
 
 
 def open_data(spec: Spec, how: How) -> Splits:
