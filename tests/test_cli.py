@@ -18,6 +18,8 @@ from tiny import call, complaint, options
 
 from innerloop import console
 from innerloop.checkpoint import load_checkpoint, save_checkpoint
+from innerloop.classifier import FewShotClassifier, read_folder
+from innerloop.commands import evaluate as evaluate_command
 from innerloop.commands import train as train_command
 from innerloop.runs.presets import PRESETS
 
@@ -359,6 +361,21 @@ def test_a_full_gpu_is_said_in_one_line():
     assert console.explain(torch.OutOfMemoryError("CUDA out of memory.\n Tried")) == (
         "the GPU's memory is full; use fewer tasks at once: --at-once 1"
     )
+
+
+@pytest.mark.parametrize("greedy", [lambda: torch.empty(2**48), lambda: [0] * 2**58])
+def test_a_full_memory_is_said_in_one_line(greedy, run, monkeypatch):
+    """PyTorch has no error of its own for it on a CPU: what its message says is read."""
+    monkeypatch.setattr(evaluate_command, "evaluate", lambda *_, **__: greedy())
+    assert complaint(call("evaluate", run)) == (
+        "the memory is full; use fewer tasks at once, --at-once 1, or smaller meta batches, --tasks 1"
+    )
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(run, monkeypatch):
+    monkeypatch.setattr(evaluate_command, "evaluate", lambda *_, **__: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        call("evaluate", run)
 
 
 def test_a_reader_who_has_seen_enough_is_no_mistake():
