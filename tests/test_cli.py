@@ -83,6 +83,15 @@ def test_what_to_train_comes_first():
     assert said == "what to train comes first: innerloop train WHAT --way 3 omniglot-20way-1shot"
 
 
+def test_a_run_in_its_default_folder_can_be_made_longer(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for iterations in (6, 12):
+        assert call("train", pictures, *RUN, "--iterations", iterations).code == 0
+    assert call("train", pictures, *RUN, "--iterations", 12, "--out", "at once").code == 0
+    (out,) = Path("runs").iterdir()
+    tiny.same_run(out, Path("at once"))
+
+
 # evaluate
 
 

@@ -86,7 +86,9 @@ def _train(run: Run, data: Splits, how: How) -> None:
     torch.manual_seed(spec.seed)
     run.restore()
     if run.iteration > spec.iterations:
-        raise ValueError(f"{out} is past iteration {spec.iterations}, at {run.iteration}; ask for as many or more")
+        raise ValueError(
+            f"{out} is past iteration {spec.iterations}, at {run.iteration}; ask for more, or choose another --out"
+        )
     remaining = (stream[i] for i in range(run.iteration, spec.iterations))
     begun, saved = time.monotonic() - run.seconds, time.monotonic()
     with (

@@ -115,8 +115,13 @@ class Spec:
 
     @property
     def name(self) -> str:
-        """The title and the key: what the run's folder is called where nobody calls it otherwise."""
+        """The title and the key."""
         return f"{self.title}-{self.key}"
+
+    @property
+    def folder(self) -> str:
+        """A name for the run's folder that it keeps when it is made longer."""
+        return f"{self.title}-{replace(self, iterations=Spec.iterations).key}"
 
     def rule(self) -> InnerLoop:
         """The inner loop in training; none for nil, multitask and multiclass."""

@@ -94,6 +94,12 @@ def test_the_title():
     assert Spec().name == f"{Spec().title}-{Spec().key}"
 
 
+def test_a_longer_run_keeps_its_folder():
+    folders = {replace(Spec(), **{name: value}).folder for name, value in OTHER.items() if name != "body"}
+    assert len(folders) == len(OTHER) - 1
+    assert Spec(iterations=11).folder == Spec().folder == Spec().name
+
+
 def test_names_are_pinned():
     """A golden value, noted when runs were first kept by name: another would orphan every result there is."""
     assert Spec().key == "591d8465"

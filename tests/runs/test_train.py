@@ -330,7 +330,7 @@ def test_a_run_can_be_made_longer_but_not_shorter(pictures, tmp_path):
     assert train(pictures, tmp_path / "at once", iterations=12).code == 0
     same_run(out, tmp_path / "at once")
     said = complaint(train(pictures, out, iterations=6))
-    assert said == f"{out} is past iteration 6, at 12; ask for as many or more"
+    assert said == f"{out} is past iteration 6, at 12; ask for more, or choose another --out"
     assert train(pictures, out, iterations=12).code == 0
 
 
