@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -71,8 +72,11 @@ def _compare(there: dict[str, Any], here: dict[str, Any], out: Path) -> None:
         raise ValueError(f"{out} holds a run with other settings ({'; '.join(other)}). Choose another --out.")
 
 
+_STOPPING = b"stopping after this step; Ctrl-C again stops at once\n"
+
+
 class Stop:
-    """Inside, a first Ctrl-C or SIGTERM only sets `asked`; a second Ctrl-C interrupts at once."""
+    """Inside, a first Ctrl-C or SIGTERM says so and sets `asked`; a second Ctrl-C interrupts at once."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -85,9 +89,13 @@ class Stop:
         return self
 
     def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  a signal handler's arguments
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if self.asked:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self.asked = True
+        with suppress(OSError):  # print is not safe in a signal handler
+            os.write(2, (b"\n" if os.isatty(2) else b"") + _STOPPING)  # a terminal shows a bar and ^C on this line
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._old.items():

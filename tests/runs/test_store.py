@@ -63,3 +63,22 @@ def test_stop_takes_note_and_gives_the_handlers_back(number):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_says_at_once_and_once_what_happens(number, capfd):
+    with Stop():
+        os.kill(os.getpid(), number)
+        assert capfd.readouterr() == ("", "stopping after this step; Ctrl-C again stops at once\n")
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_stop_works_where_nobody_hears_it(monkeypatch):
+    def deaf(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(os, "write", deaf)
+    with Stop() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+    assert stop.asked

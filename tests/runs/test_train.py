@@ -90,6 +90,7 @@ def test_killed_and_started_again_it_ends_in_the_same_bits(pictures, tmp_path):
         else:
             assert process.returncode == 130
             assert iteration <= about["iteration"] < 30
+            assert "stopping after this step; Ctrl-C again stops at once" in said.splitlines()
             assert f"stopped after iteration {about['iteration']} of 30, saved in {out}" in said.splitlines()[-1]
             assert f"To go on: innerloop train {pictures} --out {out} --way 3" in said.splitlines()[-1]
     (out / ".best.safetensors.1.part").write_bytes(b"what a killed process leaves")
