@@ -239,22 +239,30 @@ def test_data(pictures, tmp_path):
 def test_mistakes_in_data(tmp_path):
     assert complaint(call("data", "check")) == "which data? Give one of glyphs, omniglot, mini-imagenet, or a folder"
     assert complaint(call("data", "check", "nowhere")).startswith("there is no data set and no folder 'nowhere'")
-    assert "tmp" in complaint(call("data", "check", "omniglot", "--source", "/tmp/nowhere"))
-    assert "no" in complaint(call("data", "check", "mini-imagenet", "--source", tmp_path / "nowhere"))
+    nowhere = tmp_path / "nowhere"
+    assert complaint(call("data", "check", "omniglot", "--source", nowhere)) == (
+        f"no images_background or images_background.zip in {nowhere}; expected a folder that holds both of "
+        "images_background and images_evaluation, extracted or as zips. Leave the source out to download them."
+    )
+    assert complaint(call("data", "check", "mini-imagenet", "--source", nowhere)).startswith(
+        f"no folder {nowhere} with mini-ImageNet. Expected train/, val/ and test/ with one folder a class, or"
+    )
     assert complaint(call("data", "check", "glyphs", "--source", tmp_path)).startswith(
         "only omniglot and mini-imagenet"
     )
-    assert "invalid choice 'chekc'" in complaint(call("data", "chekc", "glyphs"))
+    assert complaint(call("data", "chekc", "glyphs")).startswith("invalid choice 'chekc' for argument '")
 
 
-@pytest.mark.parametrize("name", ["omniglot", "mini-imagenet"])
-def test_a_truncated_zip_is_named(name, tmp_path):
+@pytest.mark.parametrize(("name", "first"), [("omniglot", "images_background.zip"), ("mini-imagenet", "train.zip")])
+def test_a_truncated_zip_is_named(name, first, tmp_path):
     for archive in ("images_background.zip", "images_evaluation.zip", "train.zip", "val.zip", "test.zip"):
         path = tmp_path / archive
         with zipfile.ZipFile(path, "w") as file:
             file.writestr("a/b/c.png", bytes(1000))
         path.write_bytes(path.read_bytes()[:500])
-    assert ".zip" in complaint(call("data", "check", name, "--source", tmp_path))
+    assert complaint(call("data", "check", name, "--source", tmp_path)) == (
+        f"{tmp_path / first} is cut off or no zip (File is not a zip file): copy or download it again"
+    )
 
 
 # folders with faults
