@@ -21,8 +21,8 @@ from innerloop.runs.device import pick_device, repeatable
 from innerloop.runs.display import Display
 from innerloop.runs.learner import best_of
 from innerloop.runs.spec import Spec, as_dict
-from innerloop.runs.state import Run
-from innerloop.runs.store import Stop, claimed
+from innerloop.runs.state import Run, number
+from innerloop.runs.store import Stop, claimed, read_json
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
     """
     with claimed(out, as_dict(spec)), repeatable():
         finished = out / "result.json"
-        if finished.exists() and (result := json.loads(finished.read_text()))["spec"] == as_dict(spec):
+        if finished.exists() and (result := read_json(finished)).get("spec") == as_dict(spec):
             return result
         device = pick_device(how.device)
         data = Splits(*(bank.to(device) for bank in open_data(spec, how)))

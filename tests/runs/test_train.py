@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -335,6 +336,13 @@ def test_a_run_can_be_made_longer_but_not_shorter(pictures, tmp_path):
     assert train(pictures, out, iterations=12).code == 0
 
 
+def test_after_a_mistake_the_corrected_command_takes_the_same_folder(pictures, whole, tmp_path):
+    out = tmp_path / "run"
+    assert "too few for 4-way" in complaint(train(pictures, out, way=4))
+    assert train(pictures, out).code == 0
+    same_run(out, whole)
+
+
 def test_two_processes_in_one_folder_are_refused(pictures, whole):
     with claimed(whole, json.loads((whole / "spec.json").read_text())):
         said = complaint(train(pictures, whole))
@@ -348,6 +356,38 @@ def test_a_truncated_checkpoint_is_named(pictures, tmp_path):
     path = out / "last.safetensors"
     path.write_bytes(path.read_bytes()[:-7])
     assert complaint(train(pictures, out)).startswith(f"{path} is cut off or not a checkpoint of innerloop")
+
+
+# Files beside the weights
+
+
+@pytest.mark.parametrize("name", ["spec.json", "result.json"])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", bytes(9), b"\xff\xfe"])
+def test_a_damaged_side_file_is_named_and_can_go(name, damage, pictures, whole, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / name).write_bytes(damage)
+    assert complaint(train(pictures, out)) == (
+        f"{out / name} is damaged. Delete it and give the same command again: the weights lie in files of their own."
+    )
+    (out / name).unlink()
+    assert train(pictures, out).code == 0
+    same_run(out, whole)
+
+
+@pytest.mark.parametrize(("left", "kept"), [(None, []), (0, []), (1, []), (-1, [2, 3])])  # bytes, whole lines
+def test_a_run_goes_on_without_the_metrics_that_are_lost(left, kept, pictures, tmp_path):
+    out = tmp_path / "run"
+    with stopped_at(5, signal.SIGINT):
+        train(pictures, out)
+    metrics = out / "metrics.jsonl"
+    before = metrics.read_bytes()
+    metrics.write_bytes(before[:left])
+    if left is None:
+        metrics.unlink()
+    with pytest.warns(UserWarning, match=rf"lines of {metrics} are lost; the run goes on from its weights without"):
+        assert train(pictures, out).code == 0
+    assert [line["iteration"] for line in lines(metrics)] == [*kept, 6, 6, 7, 7]
 
 
 # What a run says and writes
