@@ -106,10 +106,9 @@ class FewShotClassifier:
         tensors, about = checkpoint = load_checkpoint(path)
         if "classifier" not in about:
             return cls(learner_from(checkpoint, path), **settings)
-        saved = about.pop("classifier")
-        images, labels = tensors.pop("support.images"), tensors.pop("support.labels")
+        saved = about["classifier"]
         classifier = cls(learner_from(checkpoint, path), **{**saved["settings"], **settings})
-        classifier._learn(images, labels, saved["classes"])
+        classifier._learn(tensors["support.images"], tensors["support.labels"], saved["classes"])
         return classifier
 
     def save(self, path: Path | str) -> None:

@@ -42,7 +42,8 @@ def full_memory(error: BaseException) -> bool:
 
 def percent(score: dict[str, Any]) -> str:
     """A score as people read it."""
-    return f"{100 * score['accuracy']:.2f} ± {100 * score['interval']:.2f} %"
+    spread = "" if score["interval"] is None else f" ± {100 * score['interval']:.2f}"
+    return f"{100 * score['accuracy']:.2f}{spread} %"
 
 
 def again() -> str:

@@ -119,6 +119,16 @@ def test_evaluate_freezes_layers(run):
     assert len(set(head)) > 1
 
 
+def test_evaluate_prints_json_where_there_is_no_interval(run):
+    printed = call("evaluate", run, "--episodes", 1, "--json", "--device", "cpu").out
+    assert json.loads(printed, parse_constant=pytest.fail)["interval"] is None
+
+
+def test_evaluate_takes_the_file_of_a_classifier(run, pictures, tmp_path):
+    FewShotClassifier.load(run).fit(*read_folder(pictures / "test")).save(tmp_path / "mine.safetensors")
+    assert evaluated(tmp_path / "mine.safetensors") == evaluated(run)
+
+
 @pytest.mark.parametrize("norm", ["support", "single"])
 def test_evaluate_says_whose_statistics_normalised(norm, run):
     assert evaluated(run, "--norm", norm)["norm"] == norm

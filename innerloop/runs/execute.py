@@ -203,7 +203,7 @@ def score_dict(score: Score) -> dict[str, Any]:
     """A score for JSON, in fractions."""
     return {
         "accuracy": score.mean,
-        "interval": score.interval,
+        "interval": number(score.interval),
         "episodes": score.values.shape[1],
         "norm": score.norm,
         "per_step": [mean for mean, _ in score.per_step],

@@ -53,7 +53,8 @@ class Run:
 
     def validated(self, score: Score, metrics: BinaryIO) -> None:
         """Write a validation down, and the weights if they are the best so far."""
-        _write(metrics, {"iteration": self.iteration, "val_accuracy": score.mean, "val_interval": score.interval})
+        interval = number(score.interval)
+        _write(metrics, {"iteration": self.iteration, "val_accuracy": score.mean, "val_interval": interval})
         if score.mean > self.best:
             self.best, self.best_at = score.mean, self.iteration
             self._save_network("best", {"val_accuracy": score.mean, "norm": score.norm})

@@ -420,6 +420,33 @@ def test_how_it_is_computed_changes_no_result(pictures, whole, tmp_path):
         assert all(abs(ours[key] - theirs[key]) < 1e-3 for key in ours)
 
 
+def test_cudnn_is_held_to_repeatable_kernels_while_a_run_trains(pictures, tmp_path, monkeypatch):
+    cudnn, seen = torch.backends.cudnn, []
+
+    def steps(*arguments, **settings):
+        seen.append((cudnn.deterministic, cudnn.benchmark))
+        return meta_train(*arguments, **settings)
+
+    monkeypatch.setattr(execute, "meta_train", steps)
+    monkeypatch.setattr(cudnn, "benchmark", True)
+    assert train(pictures, tmp_path / "run", iterations=1).code == 0
+    assert seen == [(True, False)]
+    assert (cudnn.deterministic, cudnn.benchmark) == (False, True)
+
+
+@pytest.mark.parametrize("episodes", [1, 4])
+def test_what_is_written_is_json(episodes, pictures, tmp_path):
+    """An interval of one episode is not known, and JSON has no NaN."""
+    out = tmp_path / "run"
+    outcome = train(pictures, out, iterations=1, val_episodes=episodes, test_episodes=episodes)
+    assert outcome.code == 0
+    assert outcome.out.count("±") == (0 if episodes == 1 else 2)
+    known = [line["val_interval"] for line in lines(out / "metrics.jsonl") if "val_interval" in line]
+    known += [score["interval"] for score in json.loads((out / "result.json").read_text())["test"].values()]
+    assert all((value is None) == (episodes == 1) for value in known)
+    assert "NaN" not in (out / "metrics.jsonl").read_text() + (out / "result.json").read_text()
+
+
 @pytest.mark.parametrize("algorithm", ["maml", "fomaml", "boil"])
 def test_every_algorithm_trains(algorithm, pictures, tmp_path):
     out = tmp_path / "run"
