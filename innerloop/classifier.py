@@ -21,7 +21,7 @@ from innerloop.episodes import as_floats
 from innerloop.inner import Episodes, adapt
 from innerloop.norm import Norm, check_norms, query_outputs
 from innerloop.rules import NIL
-from innerloop.runs.execute import pick_device
+from innerloop.runs.device import pick_device
 from innerloop.runs.learner import Learner, learner_from, load_learner
 
 Method = Literal["auto", "head", "nil"]
@@ -59,7 +59,7 @@ class FewShotClassifier:
             or "single", a prediction does not depend on the other images; with "transductive" it does: all images of
             one call are one batch, so classes should be mixed in it as in a test episode.
         invert: whether to invert every image; None inverts ink on light paper, as said above.
-        device: cpu, cuda, or auto for the best there is.
+        device: cpu, cuda, or "auto" for the best there is.
 
     Attributes:
         classes_: the labels, sorted where they can be; in the order of the columns of `predict_proba`.
@@ -79,7 +79,7 @@ class FewShotClassifier:
         method: Method = "auto",
         norm: Norm = "support",
         invert: bool | None = None,
-        device: str = "cpu",
+        device: str = "auto",
     ) -> None:
         if method not in get_args(Method):
             raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
@@ -106,10 +106,9 @@ class FewShotClassifier:
         tensors, about = checkpoint = load_checkpoint(path)
         if "classifier" not in about:
             return cls(learner_from(checkpoint, path), **settings)
-        saved = about.pop("classifier")
-        images, labels = tensors.pop("support.images"), tensors.pop("support.labels")
+        saved = about["classifier"]
         classifier = cls(learner_from(checkpoint, path), **{**saved["settings"], **settings})
-        classifier._learn(images, labels, saved["classes"])
+        classifier._learn(tensors["support.images"], tensors["support.labels"], saved["classes"])
         return classifier
 
     def save(self, path: Path | str) -> None:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
 from tyro.conf import subcommand
 
@@ -23,7 +22,7 @@ from innerloop.commands.evaluate import Evaluate
 from innerloop.commands.paper import Paper
 from innerloop.commands.probe import ProbeCommand
 from innerloop.commands.train import Train
-from innerloop.console import again, explain, say, unboxed
+from innerloop.console import again, explain, full_memory, say, unboxed
 from innerloop.cpu import tune_cpu
 from innerloop.runs.execute import Interrupted
 from innerloop.runs.presets import FOLDER, PRESETS, preset
@@ -48,8 +47,9 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except (ValueError, OSError, torch.OutOfMemoryError) as error:
-        if os.environ.get("INNERLOOP_TRACEBACK"):
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        bug = isinstance(error, RuntimeError) and not full_memory(error)
+        if bug or os.environ.get("INNERLOOP_TRACEBACK"):
             raise
         sys.exit(f"innerloop: {explain(error)}")
     except (KeyboardInterrupt, Interrupted) as stopped:

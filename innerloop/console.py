@@ -30,12 +30,20 @@ def explain(error: BaseException) -> str:
         return f"{error.strerror}{where}{then}"
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU's memory is full; use fewer tasks at once: --at-once 1"
+    if full_memory(error):
+        return "the memory is full; use fewer tasks at once, --at-once 1, or smaller meta batches, --tasks 1"
     return " ".join(str(error).split())
+
+
+def full_memory(error: BaseException) -> bool:
+    """Whether the memory, of a GPU or of the machine, was too small."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def percent(score: dict[str, Any]) -> str:
     """A score as people read it."""
-    return f"{100 * score['accuracy']:.2f} ± {100 * score['interval']:.2f} %"
+    spread = "" if score["interval"] is None else f" ± {100 * score['interval']:.2f}"
+    return f"{100 * score['accuracy']:.2f}{spread} %"
 
 
 def again() -> str:

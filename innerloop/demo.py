@@ -16,7 +16,8 @@ from innerloop.checkpoint import write_whole
 from innerloop.episodes import EpisodeStream
 from innerloop.outer import Score, evaluate
 from innerloop.rules import NIL, freeze
-from innerloop.runs.execute import How, open_data, pick_device, score_dict, test_stream, train
+from innerloop.runs.device import pick_device
+from innerloop.runs.execute import How, open_data, score_dict, test_stream, train
 from innerloop.runs.learner import Learner, load_learner
 from innerloop.runs.presets import preset
 

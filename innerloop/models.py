@@ -163,11 +163,20 @@ def resnet12(
     way: int = 5,
     *,
     channels: int = 3,
+    size: int = 84,
     widths: Sequence[int] = (64, 160, 320, 640),
     norm: Norms = TaskNorm,
     generator: Generator | None = None,
 ) -> nn.Sequential:
-    """ResNet-12 as few-shot papers use it (Lee et al. 2019, without DropBlock): 640 features, mean over space."""
+    """ResNet-12 as few-shot papers use it (Lee et al. 2019, without DropBlock): 640 features, mean over space.
+
+    Raises:
+        ValueError: images of `size` pixels are too small for a pooling a block.
+    """
+    if size < 2 ** len(widths):
+        raise ValueError(
+            f"images of {size} pixels are too small for {len(widths)} poolings by 2: use {2 ** len(widths)} or more"
+        )
     steps = zip([channels, *widths], widths, strict=False)
     blocks = {f"block{i}": ResidualBlock(a, b, norm) for i, (a, b) in enumerate(steps, start=1)}
     model = nn.Sequential(OrderedDict(**blocks, features=SpatialMean(), head=nn.Linear(widths[-1], way)))

@@ -45,6 +45,12 @@ def floats(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
 
 
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    """What is compared closely is computed in full precision."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
 @pytest.fixture
 def trained(tmp_path):
     return checkpoint(tmp_path / "best.safetensors")
@@ -322,10 +328,18 @@ def test_settings_that_will_not_do(trained):
         FewShotClassifier.load(trained, device="gpu")
 
 
-def test_it_runs_on_the_best_device(trained):
+def test_it_runs_on_the_best_device_there_is(trained, monkeypatch):
+    asked = []
+    monkeypatch.setattr("innerloop.classifier.pick_device", lambda name: asked.append(name) or torch.device("cpu"))
+    FewShotClassifier.load(trained)
+    assert asked == ["auto"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_gpu_says_the_same(trained):
     queries, _ = pictures([4] * 5, seed=1)
-    best = fitted(trained, device="auto").predict_proba(queries)
-    assert np.allclose(best, fitted(trained).predict_proba(queries), atol=0.05)  # TF32
+    there = fitted(trained, device="cuda").predict_proba(queries)
+    assert np.allclose(there, fitted(trained).predict_proba(queries), atol=0.05)  # TF32
 
 
 def test_a_support_folder_has_one_sub_folder_a_class(trained, tmp_path):

@@ -18,6 +18,8 @@ from tiny import call, complaint, options
 
 from innerloop import console
 from innerloop.checkpoint import load_checkpoint, save_checkpoint
+from innerloop.classifier import FewShotClassifier, read_folder
+from innerloop.commands import evaluate as evaluate_command
 from innerloop.commands import train as train_command
 from innerloop.runs.presets import PRESETS
 
@@ -81,6 +83,15 @@ def test_what_to_train_comes_first():
     assert said == "what to train comes first: innerloop train WHAT --way 3 omniglot-20way-1shot"
 
 
+def test_a_run_in_its_default_folder_can_be_made_longer(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for iterations in (6, 12):
+        assert call("train", pictures, *RUN, "--iterations", iterations).code == 0
+    assert call("train", pictures, *RUN, "--iterations", 12, "--out", "at once").code == 0
+    (out,) = Path("runs").iterdir()
+    tiny.same_run(out, Path("at once"))
+
+
 # evaluate
 
 
@@ -106,6 +117,16 @@ def test_evaluate_freezes_layers(run):
     assert head[0] == nothing[0] == everything[0]
     assert len(set(nothing)) == 1
     assert len(set(head)) > 1
+
+
+def test_evaluate_prints_json_where_there_is_no_interval(run):
+    printed = call("evaluate", run, "--episodes", 1, "--json", "--device", "cpu").out
+    assert json.loads(printed, parse_constant=pytest.fail)["interval"] is None
+
+
+def test_evaluate_takes_the_file_of_a_classifier(run, pictures, tmp_path):
+    FewShotClassifier.load(run).fit(*read_folder(pictures / "test")).save(tmp_path / "mine.safetensors")
+    assert evaluated(tmp_path / "mine.safetensors") == evaluated(run)
 
 
 @pytest.mark.parametrize("norm", ["support", "single"])
@@ -228,9 +249,15 @@ def test_data(pictures, tmp_path):
 def test_mistakes_in_data(tmp_path):
     assert complaint(call("data", "check")) == "which data? Give one of glyphs, omniglot, mini-imagenet, or a folder"
     assert complaint(call("data", "check", "nowhere")).startswith("there is no data set and no folder 'nowhere'")
-    assert "tmp" in complaint(call("data", "check", "omniglot", "--source", "/tmp/nowhere"))
-    assert "no" in complaint(call("data", "check", "mini-imagenet", "--source", tmp_path / "nowhere"))
-    assert "invalid choice 'chekc'" in complaint(call("data", "chekc", "glyphs"))
+    nowhere = tmp_path / "nowhere"
+    assert complaint(call("data", "check", "omniglot", "--source", nowhere)) == (
+        f"no images_background or images_background.zip in {nowhere}; expected a folder that holds both of "
+        "images_background and images_evaluation, extracted or as zips. Leave the source out to download them."
+    )
+    assert complaint(call("data", "check", "mini-imagenet", "--source", nowhere)).startswith(
+        f"no folder {nowhere} with mini-ImageNet. Expected train/, val/ and test/ with one folder a class, or"
+    )
+    assert complaint(call("data", "chekc", "glyphs")).startswith("invalid choice 'chekc' for argument '")
 
 
 @pytest.mark.parametrize(
@@ -249,14 +276,16 @@ def test_options_that_the_data_does_not_take(arguments, said, tmp_path, monkeypa
     assert complaint(call(*arguments)).startswith(said)
 
 
-@pytest.mark.parametrize("name", ["omniglot", "mini-imagenet"])
-def test_a_truncated_zip_is_named(name, tmp_path):
+@pytest.mark.parametrize(("name", "first"), [("omniglot", "images_background.zip"), ("mini-imagenet", "train.zip")])
+def test_a_truncated_zip_is_named(name, first, tmp_path):
     for archive in ("images_background.zip", "images_evaluation.zip", "train.zip", "val.zip", "test.zip"):
         path = tmp_path / archive
         with zipfile.ZipFile(path, "w") as file:
             file.writestr("a/b/c.png", bytes(1000))
         path.write_bytes(path.read_bytes()[:500])
-    assert ".zip" in complaint(call("data", "check", name, "--source", tmp_path))
+    assert complaint(call("data", "check", name, "--source", tmp_path)) == (
+        f"{tmp_path / first} is cut off or no zip (File is not a zip file): copy or download it again"
+    )
 
 
 # folders with faults
@@ -293,7 +322,12 @@ def test_a_corrupt_image_is_named_and_can_be_skipped(pictures, tmp_path):
         (["--size", 2, "--pooling", "max"], "images of 2 pixels are too small"),
         (["--adapt", "block7.*"], "adapt pattern 'block7.*' matches no parameter"),
         (["--device", "cuda:99"], "no device 'cuda:99' here"),
-        (["--device", "banana"], "no device 'banana' here"),
+        *(
+            (["--device", name], f"no device '{name}' here; use --device cpu, cuda, or cuda:N for one of several")
+            for name in ("banana", "mps", "meta", "cuda:x")
+        ),
+        (["--size", 12, "--network", "resnet12"], "images of 12 pixels are too small for 4 poolings by 2"),
+        (["--test-query", 0], "test_query must be at least 1, got 0"),
         (["--at-once", 0], "at_once must be at least 1"),
         (["--source", "x"], "takes no source, only fractions, "),
         (["--clip", -1], "clip must be above 0, got -1.0"),
@@ -360,7 +394,10 @@ def test_a_command_line_that_is_none(arguments, said):
         (["train"], ["WHAT", *PRESETS, "--lr FLOAT", "--checkpoint-seconds", "--out"]),
         (["train", "omniglot-20way-1shot"], ["(default: 2.0)", "(default: 30000)"]),
         (["evaluate"], ["--predictor {own,nil}", "--freeze", "--norm {transductive,support,single}", "--json"]),
-        (["classify"], ["--support PATH", "--method {auto,head,nil}", "(default: support)"]),
+        (
+            ["classify"],
+            ["--support PATH", "--method {auto,head,nil}", "(default: support)", "there is (default: auto)"],
+        ),
         (["data"], ["{list,prepare,check,sheet}", "--part {train,val,test}"]),
         (["demo"], ["--out PATH", "--device"]),
     ],
@@ -384,6 +421,21 @@ def test_a_full_gpu_is_said_in_one_line():
     assert console.explain(torch.OutOfMemoryError("CUDA out of memory.\n Tried")) == (
         "the GPU's memory is full; use fewer tasks at once: --at-once 1"
     )
+
+
+@pytest.mark.parametrize("greedy", [lambda: torch.empty(2**48), lambda: [0] * 2**58])
+def test_a_full_memory_is_said_in_one_line(greedy, run, monkeypatch):
+    """PyTorch has no error of its own for it on a CPU: what its message says is read."""
+    monkeypatch.setattr(evaluate_command, "evaluate", lambda *_, **__: greedy())
+    assert complaint(call("evaluate", run)) == (
+        "the memory is full; use fewer tasks at once, --at-once 1, or smaller meta batches, --tasks 1"
+    )
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(run, monkeypatch):
+    monkeypatch.setattr(evaluate_command, "evaluate", lambda *_, **__: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        call("evaluate", run)
 
 
 def test_a_reader_who_has_seen_enough_is_no_mistake():

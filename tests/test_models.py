@@ -194,6 +194,8 @@ def test_a_generator_makes_the_weights(build):
 def test_images_that_are_too_small_are_refused():
     with pytest.raises(ValueError, match="images of 15 pixels are too small for four 2x2 poolings: use 16 or more"):
         conv4(size=15)
+    with pytest.raises(ValueError, match="images of 15 pixels are too small for 4 poolings by 2: use 16 or more"):
+        resnet12(size=15)
     conv4(size=16)
     conv4(size=1, pooling="stride")
 

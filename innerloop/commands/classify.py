@@ -27,8 +27,8 @@ class Classify:
     """adapt the head, or compare features (nil); auto: the head if it has an output for every class"""
     norm: Norm = "support"
     """whose statistics normalise an image; "support" makes each prediction independent of the others"""
-    device: str = "cpu"
-    """cpu, cuda or auto"""
+    device: str = "auto"
+    """cpu, cuda, or the best there is"""
     json: bool = False
     """print JSON"""
 

@@ -13,7 +13,8 @@ from innerloop.console import say
 from innerloop.norm import Norm
 from innerloop.outer import evaluate
 from innerloop.rules import NIL, freeze
-from innerloop.runs.execute import How, open_data, pick_device, score_dict, test_stream
+from innerloop.runs.device import pick_device
+from innerloop.runs.execute import How, open_data, score_dict, test_stream
 from innerloop.runs.learner import load_learner
 
 

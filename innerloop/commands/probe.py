@@ -15,7 +15,8 @@ from innerloop.checkpoint import write_whole
 from innerloop.console import say
 from innerloop.paper.artifact import Panel, Series
 from innerloop.probing import Probe, probe
-from innerloop.runs.execute import How, open_data, pick_device, score_dict, test_stream
+from innerloop.runs.device import pick_device
+from innerloop.runs.execute import How, open_data, score_dict, test_stream
 from innerloop.runs.learner import load_learner
 
 

@@ -25,10 +25,10 @@ class Train:
     spec: OmitArgPrefixes[Spec]
     how: OmitArgPrefixes[How] = field(default_factory=How)
     out: Path | None = None
-    """the run's folder; runs/<what is learnt>-<its settings> if not given"""
+    """the run's folder; runs/<what is learnt>-<its settings but iterations> if not given"""
 
     def run(self) -> None:
-        out = self.out or Path("runs") / self.spec.name
+        out = self.out or Path("runs") / self.spec.folder
         say(f"{self.spec.title}: {self.spec.iterations} iterations in {out}")
         result = train(self.spec, out, self.how)
         for name, score in result["test"].items():

@@ -13,8 +13,9 @@ from typing import Any
 
 from innerloop.checkpoint import load_checkpoint
 from innerloop.data import Splits
+from innerloop.runs.device import device_name, pick_device
 from innerloop.runs.estimates import answer_seconds, run_seconds
-from innerloop.runs.execute import How, device_name, open_data, pick_device, train
+from innerloop.runs.execute import How, open_data, train
 from innerloop.runs.measure import Banks, compute, find, path_of
 from innerloop.runs.measures import Measure, Timing, subject
 from innerloop.runs.spec import Spec

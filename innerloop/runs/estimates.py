@@ -15,7 +15,8 @@ from innerloop import analysis
 from innerloop.checkpoint import load_checkpoint, write_whole
 from innerloop.inner import Episodes
 from innerloop.outer import evaluate, meta_gradient, meta_train
-from innerloop.runs.execute import How, device_name, pick_device
+from innerloop.runs.device import device_name, pick_device
+from innerloop.runs.execute import How
 from innerloop.runs.measure import common_rule, predictor_of, random_episodes, tested_by_its_run
 from innerloop.runs.measures import Accuracy, Change, Curves, Measure, Resemblance, Timing, subject
 from innerloop.runs.spec import Spec

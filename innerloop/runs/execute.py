@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from innerloop.checkpoint import load_checkpoint, load_weights, write_whole
-from innerloop.cpu import cpu_name
 from innerloop.data import NAMES, Splits, load
 from innerloop.episodes import EpisodeStream, ImageBank, LabelledStream
 from innerloop.outer import Score, evaluate, meta_train
 from innerloop.rules import NIL, Predictor
+from innerloop.runs.device import device_name, pick_device, repeatable
 from innerloop.runs.display import Display
 from innerloop.runs.learner import best_of
 from innerloop.runs.spec import Spec, as_dict
-from innerloop.runs.state import Run
-from innerloop.runs.store import Stop, claimed
+from innerloop.runs.state import Run, number
+from innerloop.runs.store import Stop, claimed, read_json
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
         OSError: the folder cannot be written, or the disk is full; the last checkpoint stays good.
         Interrupted: Ctrl-C or SIGTERM; what was done is saved.
     """
-    with claimed(out, as_dict(spec)):
+    with claimed(out, as_dict(spec)), repeatable():
         finished = out / "result.json"
-        if finished.exists() and (result := json.loads(finished.read_text()))["spec"] == as_dict(spec):
+        if finished.exists() and (result := read_json(finished)).get("spec") == as_dict(spec):
             return result
         device = pick_device(how.device)
-        data = Splits(*(bank.to(device) for bank in open_data(spec, how)))
+        data = open_data(spec, how).to(device)
         _check_ways(data, spec)
         model = first_weights(spec, data, out).to(device)
         # On a GPU Adam's step count stays there, so that no step waits for it.
@@ -96,7 +96,9 @@ def _train(run: Run, data: Splits, how: How) -> None:
     torch.manual_seed(spec.seed)
     run.restore()
     if run.iteration > spec.iterations:
-        raise ValueError(f"{out} is past iteration {spec.iterations}, at {run.iteration}; ask for as many or more")
+        raise ValueError(
+            f"{out} is past iteration {spec.iterations}, at {run.iteration}; ask for more, or choose another --out"
+        )
     remaining = (stream[i] for i in range(run.iteration, spec.iterations))
     begun, saved = time.monotonic() - run.seconds, time.monotonic()
     with (
@@ -150,22 +152,6 @@ def _test(run: Run, data: Splits, how: How) -> dict[str, Any]:
         "device": device_name(next(run.model.parameters()).device),
         "torch": torch.__version__,
     }
-
-
-def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is CUDA where there is one.
-
-    Raises:
-        ValueError: it is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"no device {name!r} here ({str(error).splitlines()[0]}); use --device cpu") from error
-    return device
 
 
 def open_data(spec: Spec, how: How) -> Splits:
@@ -229,16 +215,8 @@ def score_dict(score: Score) -> dict[str, Any]:
     """A score for JSON, in fractions."""
     return {
         "accuracy": score.mean,
-        "interval": score.interval,
+        "interval": number(score.interval),
         "episodes": score.values.shape[1],
         "norm": score.norm,
         "per_step": [mean for mean, _ in score.per_step],
     }
-
-
-def device_name(device: torch.device) -> str:
-    """What a report calls this device."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    count = torch.get_num_threads()
-    return f"{cpu_name()} CPU, {count} thread{'s' if count > 1 else ''}"

@@ -26,7 +26,7 @@ def best_of(path: Path) -> Path:
 
 
 def load_learner(path: Path) -> Learner:
-    """Read best.safetensors of a run, or the run's folder.
+    """Read best.safetensors of a run, the run's folder, or what a `FewShotClassifier` saved.
 
     Raises:
         FileNotFoundError: there is none.
@@ -37,8 +37,9 @@ def load_learner(path: Path) -> Learner:
 
 
 def learner_from(checkpoint: Checkpoint, path: Path) -> Learner:
-    """The network in a checkpoint that was read from `path`; errors as in `load_learner`."""
-    tensors, about = checkpoint
+    """The network in a checkpoint read from `path`, without a classifier's images; errors as in `load_learner`."""
+    tensors = {name: value for name, value in checkpoint.tensors.items() if not name.startswith("support.")}
+    about = checkpoint.about
     if "spec" not in about or "shape" not in about:
         raise ValueError(f"{path} holds the state of a run, not a trained network; use best.safetensors beside it")
     spec, shape = from_dict(about["spec"]), tuple(about["shape"])

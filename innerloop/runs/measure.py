@@ -24,7 +24,8 @@ from innerloop.inner import Episodes, InnerLoop
 from innerloop.modules import layers_of
 from innerloop.outer import evaluate, meta_gradient
 from innerloop.rules import NIL, Predictor, freeze
-from innerloop.runs.execute import How, device_name, pick_device, score_dict, test_stream
+from innerloop.runs.device import device_name, pick_device
+from innerloop.runs.execute import How, score_dict, test_stream
 from innerloop.runs.learner import load_learner
 from innerloop.runs.measures import Accuracy, Change, Curves, Measure, Resemblance, Timing, name_of
 from innerloop.runs.spec import Spec

@@ -89,8 +89,8 @@ class Spec:
 
     def __post_init__(self) -> None:
         counts = ("way", "shot", "query", "tasks", "val_every", "val_episodes", "log_every", "width")
-        for name in (*counts, "test_episodes", "size"):
-            if getattr(self, name) < 1:
+        for name in (*counts, "test_episodes", "test_query", "size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("steps", "test_steps", "iterations", "keep"):
             if getattr(self, name) < 0:
@@ -115,8 +115,13 @@ class Spec:
 
     @property
     def name(self) -> str:
-        """The title and the key: what the run's folder is called where nobody calls it otherwise."""
+        """The title and the key."""
         return f"{self.title}-{self.key}"
+
+    @property
+    def folder(self) -> str:
+        """A name for the run's folder that it keeps when it is made longer."""
+        return f"{self.title}-{replace(self, iterations=Spec.iterations).key}"
 
     def rule(self) -> InnerLoop:
         """The inner loop in training; none for nil, multitask and multiclass."""
@@ -153,7 +158,7 @@ class Spec:
         generator = Generator().manual_seed(self.seed)
         if self.network == "resnet12":
             widths = tuple(round(width * self.width / 64) for width in (64, 160, 320, 640))
-            return models.resnet12(way, channels=channels, widths=widths, norm=norm, generator=generator)
+            return models.resnet12(way, channels=channels, size=size, widths=widths, norm=norm, generator=generator)
         return models.conv4(
             way,
             channels=channels,

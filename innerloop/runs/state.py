@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -51,7 +53,8 @@ class Run:
 
     def validated(self, score: Score, metrics: BinaryIO) -> None:
         """Write a validation down, and the weights if they are the best so far."""
-        _write(metrics, {"iteration": self.iteration, "val_accuracy": score.mean, "val_interval": score.interval})
+        interval = number(score.interval)
+        _write(metrics, {"iteration": self.iteration, "val_accuracy": score.mean, "val_interval": interval})
         if score.mean > self.best:
             self.best, self.best_at = score.mean, self.iteration
             self._save_network("best", {"val_accuracy": score.mean, "norm": score.norm})
@@ -103,11 +106,26 @@ class Run:
         load_weights(self.model, part("model."), path)
         unpack_optimizer(self.adam, part("adam."))
         torch.set_rng_state(tensors["random"])
-        os.truncate(metrics, about.pop("metrics_bytes"))
+        _cut(metrics, about.pop("metrics_bytes"))
         for key, value in about.items():
             setattr(self, key, value)
         device = next(self.model.parameters()).device
         self.block = list(tensors["block"].to(device)) if "block" in tensors else []
+
+
+def _cut(metrics: Path, size: int) -> None:
+    """Keep the first `size` bytes; where they are not all there, the whole lines among those that are."""
+    metrics.touch()
+    kept = metrics.read_bytes()[:size]
+    if len(kept) < size:
+        kept = kept[: kept.rfind(b"\n") + 1]
+        warnings.warn(f"lines of {metrics} are lost; the run goes on from its weights without them", stacklevel=2)
+    os.truncate(metrics, len(kept))
+
+
+def number(value: float) -> float | None:
+    """For JSON, which has no NaN: what is not known, as the interval of a single episode, is null."""
+    return None if math.isnan(value) else value
 
 
 def _write(metrics: BinaryIO, line: dict[str, Any]) -> None:

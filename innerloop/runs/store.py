@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,8 +23,10 @@ class Busy(ValueError):
 def claimed(out: Path, spec: dict[str, Any]) -> Iterator[None]:
     """Inside, the folder `out` belongs to this process and to a run with these settings; `iterations` may change.
 
+    A start that failed before anything was trained leaves nothing to protect: its settings are replaced.
+
     Raises:
-        ValueError: it holds a run with other settings.
+        ValueError: it holds a trained run with other settings, or one whose spec.json is damaged.
         Busy: another process works in it.
         OSError: it cannot be written.
     """
@@ -34,12 +37,31 @@ def claimed(out: Path, spec: dict[str, Any]) -> Iterator[None]:
     with alone(out / ".lock", out):
         for left in out.glob(".*.part"):  # by a process that was killed while it wrote
             left.unlink()
-        there, here = json.loads(known.read_text()) if known.exists() else None, json.loads(json.dumps(spec))
-        if there:
+        here = json.loads(json.dumps(spec))
+        trained = (out / "result.json").exists() or any(out.glob("*.safetensors"))
+        there = read_json(known) if trained and known.exists() else None
+        if there is not None:
             _compare(there, here, out)
         if there != here:
             write_whole(known, json.dumps(here, indent=1).encode())
         yield
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file beside the weights of a run, which are whole without it.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except ValueError:  # no JSON, or no text
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{path} is damaged. Delete it and give the same command again: the weights lie in files of their own."
+        )
+    return values
 
 
 @contextmanager
@@ -71,8 +93,11 @@ def _compare(there: dict[str, Any], here: dict[str, Any], out: Path) -> None:
         raise ValueError(f"{out} holds a run with other settings ({'; '.join(other)}). Choose another --out.")
 
 
+_STOPPING = b"stopping after this step; Ctrl-C again stops at once\n"
+
+
 class Stop:
-    """Inside, a first Ctrl-C or SIGTERM only sets `asked`; a second Ctrl-C interrupts at once."""
+    """Inside, a first Ctrl-C or SIGTERM says so and sets `asked`; a second Ctrl-C interrupts at once."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -85,9 +110,13 @@ class Stop:
         return self
 
     def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  a signal handler's arguments
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if self.asked:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self.asked = True
+        with suppress(OSError):  # print is not safe in a signal handler
+            os.write(2, (b"\n" if os.isatty(2) else b"") + _STOPPING)  # a terminal shows a bar and ^C on this line
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._old.items():

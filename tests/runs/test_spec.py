@@ -55,7 +55,8 @@ def test_an_unknown_setting_is_named():
     ("name", "value", "said"),
     [
         *((name, 0, f"{name} must be at least 1, got 0") for name in OTHER if type(OTHER[name]) is int
-          if name not in ("seed", "test_query", *MAY_BE_NONE)),
+          if name not in ("seed", *MAY_BE_NONE)),
+        ("test_query", -2, "test_query must be at least 1, got -2"),
         *((name, -1, f"{name} must not be negative, got -1") for name in MAY_BE_NONE),
         *((name, value, f"{name} must be above 0, got {value}") for value in (0.0, -1.0, float("nan"))
           for name in ("lr", "meta_lr", "clip", "head_std", "norm_eps")),
@@ -91,6 +92,12 @@ def test_the_title():
     assert Spec().title == "glyphs-5way-1shot-anil-seed0"
     assert Spec(iterations=0, algorithm="maml").title == "glyphs-5way-1shot-random-seed0"
     assert Spec().name == f"{Spec().title}-{Spec().key}"
+
+
+def test_a_longer_run_keeps_its_folder():
+    folders = {replace(Spec(), **{name: value}).folder for name, value in OTHER.items() if name != "body"}
+    assert len(folders) == len(OTHER) - 1
+    assert Spec(iterations=11).folder == Spec().folder == Spec().name
 
 
 def test_names_are_pinned():
@@ -155,5 +162,6 @@ def test_the_network_follows_the_settings():
     assert (model.block1.norm.weight, model.block1.norm.eps) == (None, 0.25)
     assert model.head.weight.shape == (7, 6)
     assert spec.build((3, 20, 20), way=2).head.weight.shape == (2, 6)
-    with pytest.raises(ValueError, match="images of 8 pixels are too small"):
-        Spec().build((3, 8, 8))
+    for network in ("conv4", "resnet12"):
+        with pytest.raises(ValueError, match=r"images of 15 pixels are too small for \w+ .*: use 16 or more"):
+            Spec(network=network).build((3, 15, 15))

@@ -37,12 +37,20 @@ def test_a_claim_ends_with_its_process(tmp_path):
             pass
 
 
-def test_other_settings_are_named(tmp_path):
+@pytest.mark.parametrize("trained", ["last.safetensors", "at-5.safetensors", "result.json"])
+def test_other_settings_are_named(trained, tmp_path):
     with claimed(tmp_path, {"lr": 0.1, "way": 5, "old": 1}):
-        pass
+        (tmp_path / trained).touch()
     said = r"old: 1 there, None now; way: 5 there, 6 now\)\. Choose another --out"
     with pytest.raises(ValueError, match=said), claimed(tmp_path, {"lr": 0.1, "way": 6}):
         pass
+
+
+def test_where_nothing_was_trained_other_settings_are_taken(tmp_path):
+    with claimed(tmp_path, {"way": 5}):
+        pass
+    with claimed(tmp_path, {"way": 6}):
+        assert json.loads((tmp_path / "spec.json").read_text()) == {"way": 6}
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
@@ -63,3 +71,22 @@ def test_stop_takes_note_and_gives_the_handlers_back(number):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_says_at_once_and_once_what_happens(number, capfd):
+    with Stop():
+        os.kill(os.getpid(), number)
+        assert capfd.readouterr() == ("", "stopping after this step; Ctrl-C again stops at once\n")
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_stop_works_where_nobody_hears_it(monkeypatch):
+    def deaf(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(os, "write", deaf)
+    with Stop() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+    assert stop.asked

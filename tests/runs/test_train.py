@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +91,7 @@ def test_killed_and_started_again_it_ends_in_the_same_bits(pictures, tmp_path):
         else:
             assert process.returncode == 130
             assert iteration <= about["iteration"] < 30
+            assert "stopping after this step; Ctrl-C again stops at once" in said.splitlines()
             assert f"stopped after iteration {about['iteration']} of 30, saved in {out}" in said.splitlines()[-1]
             assert f"To go on: innerloop train {pictures} --out {out} --way 3" in said.splitlines()[-1]
     (out / ".best.safetensors.1.part").write_bytes(b"what a killed process leaves")
@@ -330,8 +332,15 @@ def test_a_run_can_be_made_longer_but_not_shorter(pictures, tmp_path):
     assert train(pictures, tmp_path / "at once", iterations=12).code == 0
     same_run(out, tmp_path / "at once")
     said = complaint(train(pictures, out, iterations=6))
-    assert said == f"{out} is past iteration 6, at 12; ask for as many or more"
+    assert said == f"{out} is past iteration 6, at 12; ask for more, or choose another --out"
     assert train(pictures, out, iterations=12).code == 0
+
+
+def test_after_a_mistake_the_corrected_command_takes_the_same_folder(pictures, whole, tmp_path):
+    out = tmp_path / "run"
+    assert "too few for 4-way" in complaint(train(pictures, out, way=4))
+    assert train(pictures, out).code == 0
+    same_run(out, whole)
 
 
 def test_two_processes_in_one_folder_are_refused(pictures, whole):
@@ -347,6 +356,38 @@ def test_a_truncated_checkpoint_is_named(pictures, tmp_path):
     path = out / "last.safetensors"
     path.write_bytes(path.read_bytes()[:-7])
     assert complaint(train(pictures, out)).startswith(f"{path} is cut off or not a checkpoint of innerloop")
+
+
+# Files beside the weights
+
+
+@pytest.mark.parametrize("name", ["spec.json", "result.json"])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", bytes(9), b"\xff\xfe"])
+def test_a_damaged_side_file_is_named_and_can_go(name, damage, pictures, whole, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / name).write_bytes(damage)
+    assert complaint(train(pictures, out)) == (
+        f"{out / name} is damaged. Delete it and give the same command again: the weights lie in files of their own."
+    )
+    (out / name).unlink()
+    assert train(pictures, out).code == 0
+    same_run(out, whole)
+
+
+@pytest.mark.parametrize(("left", "kept"), [(None, []), (0, []), (1, []), (-1, [2, 3])])  # bytes, whole lines
+def test_a_run_goes_on_without_the_metrics_that_are_lost(left, kept, pictures, tmp_path):
+    out = tmp_path / "run"
+    with stopped_at(5, signal.SIGINT):
+        train(pictures, out)
+    metrics = out / "metrics.jsonl"
+    before = metrics.read_bytes()
+    metrics.write_bytes(before[:left])
+    if left is None:
+        metrics.unlink()
+    with pytest.warns(UserWarning, match=rf"lines of {metrics} are lost; the run goes on from its weights without"):
+        assert train(pictures, out).code == 0
+    assert [line["iteration"] for line in lines(metrics)] == [*kept, 6, 6, 7, 7]
 
 
 # What a run says and writes
@@ -377,6 +418,33 @@ def test_how_it_is_computed_changes_no_result(pictures, whole, tmp_path):
     for ours, theirs in zip(*metrics, strict=True):
         assert ours.keys() == theirs.keys()
         assert all(abs(ours[key] - theirs[key]) < 1e-3 for key in ours)
+
+
+def test_cudnn_is_held_to_repeatable_kernels_while_a_run_trains(pictures, tmp_path, monkeypatch):
+    cudnn, seen = torch.backends.cudnn, []
+
+    def steps(*arguments, **settings):
+        seen.append((cudnn.deterministic, cudnn.benchmark))
+        return meta_train(*arguments, **settings)
+
+    monkeypatch.setattr(execute, "meta_train", steps)
+    monkeypatch.setattr(cudnn, "benchmark", True)
+    assert train(pictures, tmp_path / "run", iterations=1).code == 0
+    assert seen == [(True, False)]
+    assert (cudnn.deterministic, cudnn.benchmark) == (False, True)
+
+
+@pytest.mark.parametrize("episodes", [1, 4])
+def test_what_is_written_is_json(episodes, pictures, tmp_path):
+    """An interval of one episode is not known, and JSON has no NaN."""
+    out = tmp_path / "run"
+    outcome = train(pictures, out, iterations=1, val_episodes=episodes, test_episodes=episodes)
+    assert outcome.code == 0
+    assert outcome.out.count("±") == (0 if episodes == 1 else 2)
+    known = [line["val_interval"] for line in lines(out / "metrics.jsonl") if "val_interval" in line]
+    known += [score["interval"] for score in json.loads((out / "result.json").read_text())["test"].values()]
+    assert all((value is None) == (episodes == 1) for value in known)
+    assert "NaN" not in (out / "metrics.jsonl").read_text() + (out / "result.json").read_text()
 
 
 @pytest.mark.parametrize("algorithm", ["maml", "fomaml", "boil"])
