@@ -338,7 +338,7 @@ def test_a_run_can_be_made_longer_but_not_shorter(pictures, tmp_path):
 
 def test_after_a_mistake_the_corrected_command_takes_the_same_folder(pictures, whole, tmp_path):
     out = tmp_path / "run"
-    assert "too few for 4-way" in complaint(train(pictures, out, way=4))
+    assert "4-way needs 4 in each" in complaint(train(pictures, out, way=4))
     assert train(pictures, out).code == 0
     same_run(out, whole)
 
