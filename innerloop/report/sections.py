@@ -127,10 +127,9 @@ def _panels(result: Result) -> str:
         for i, panel in enumerate(result.panels, start=1)
     )
     numbers = "\n".join(html_grid(panel_numbers(panel)) for panel in result.panels if words.short(panel))
-    if stated := words.stated(result):
-        numbers = f"{numbers}\n{html_grid(stated)}" if numbers else html_grid(stated)
     details = f"<details><summary>The numbers</summary>\n{numbers}\n</details>" if numbers else ""
-    return f'<figure><div class="panels">\n{drawn}\n</div>{details}</figure>'
+    stated = words.stated(result)
+    return f'<figure><div class="panels">\n{drawn}\n</div>{html_grid(stated) if stated else ""}{details}</figure>'
 
 
 def _undone(rows: Rows) -> str:
