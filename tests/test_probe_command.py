@@ -65,6 +65,17 @@ def probed(*arguments: object) -> dict:
     return json.loads(outcome.out)
 
 
+@pytest.mark.parametrize("columns", [66, 80, 200])
+def test_the_table_is_whole_in_a_narrow_terminal(columns, run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    found = probed(run)
+    wanted = [f"{100 * score['accuracy']:.2f} ± {100 * score['interval']:.2f}" for score in found["freezing"]]
+    rows = [line for line in call("probe", run, *FEW).out.splitlines() if line.startswith("│")]
+    assert [row.strip("│ ").split("│")[-1].strip() for row in rows if "±" in row][:5] == wanted
+    assert len({len(row) for row in rows}) == 1
+    assert len(rows[0]) <= columns
+
+
 def test_a_run_on_glyphs(glyphs, tmp_path):
     outcome = call("probe", glyphs, *FEW)
     assert outcome.code == 0, outcome.err

@@ -86,10 +86,16 @@ class ProbeCommand:
         print(found.verdict)
 
 
+_CAPTION = (
+    "CCA and CKA before and after adaptation, the CCA of unrelated images, how far the weights moved, and the accuracy "
+    "with this layer and all before it frozen"
+)
+
+
 def _table(found: Probe, title: str) -> Table:
-    columns = ("CCA", "unrelated images", "CKA", "weights moved", "accuracy % with it and all before it frozen")
-    numbers = (Column(name, justify="right", min_width=min(len(name), 14)) for name in columns)
-    table = Table(Column("layer", no_wrap=True), *numbers, title=title)
+    names = ("CCA", "unrelated", "CKA", "moved", "accuracy %")
+    columns = (Column(name, justify="right", no_wrap=True) for name in names)
+    table = Table(Column("layer", overflow="fold"), *columns, title=title, caption=_CAPTION)
     table.add_row("(none frozen)", "", "", "", "", _percent(found, 0))
     for i, layer in enumerate(found.layers, start=1):
         change = found.change
