@@ -49,7 +49,7 @@ class Evaluate:
     """print JSON"""
 
     def run(self) -> None:
-        model, spec, shape, _ = load_learner(self.checkpoint)
+        model, spec, shape, about = load_learner(self.checkpoint)
         changes = {name: getattr(self, name) for name in ("way", "shot") if getattr(self, name) is not None}
         if self.data is not None:
             changes |= {"data": self.data, "split": ""}
@@ -61,7 +61,8 @@ class Evaluate:
                 f"the head has {spec.way} outputs, not {asked.way}: leave --way out or use --predictor nil"
             )
         device = pick_device(self.how.device)
-        bank = getattr(open_data(replace(asked, way=spec.way), self.how), self.part).to(device)
+        known = about.get("classes") if self.data is None else None
+        bank = getattr(open_data(replace(asked, way=spec.way), self.how, known), self.part).to(device)
         if bank.shape != shape:
             raise ValueError(f"the network takes images of {shape} (c, h, w), {bank.name} has {bank.shape}")
         query = (spec.test_query or asked.shot) if self.query is None else self.query

@@ -51,7 +51,7 @@ class ProbeCommand:
     def run(self) -> None:
         if self.out.suffix not in (".png", ".svg"):
             raise ValueError(f"--out ends in .png or .svg, got {self.out}")
-        model, spec, shape, _ = load_learner(self.checkpoint)
+        model, spec, shape, about = load_learner(self.checkpoint)
         changes: dict[str, Any] = {} if self.shot is None else {"shot": self.shot}
         if self.data is not None:
             changes |= {"data": self.data, "split": ""}
@@ -65,7 +65,8 @@ class ProbeCommand:
                 f"{spec.algorithm} training has no inner loop to look into; give one with --algorithm maml"
             )
         device = pick_device(self.how.device)
-        bank = getattr(open_data(asked, self.how), self.part).to(device)
+        known = about.get("classes") if self.data is None else None
+        bank = getattr(open_data(asked, self.how, known), self.part).to(device)
         if bank.shape != shape:
             raise ValueError(f"the network takes images of {shape} (c, h, w), {bank.name} has {bank.shape}")
         query = min(self.query, max(min(bank.sizes) - asked.shot, 1))

@@ -64,6 +64,7 @@ def folder_splits(
     way: int = 1,
     seed: int = 0,
     split_file: Path | str | None = None,
+    known: dict[str, list[str]] | None = None,
     size: int = 84,
     grey: bool | None = None,
     skip_bad: bool = False,
@@ -75,7 +76,8 @@ def folder_splits(
     are the split. Otherwise it is the one in `split_file`, or else drawn by class with `seed`: `fractions` of the
     classes to train and to validate, the rest to test, and at least `way` to each where there are enough. The file
     is csv with the columns class and split, or JSON {"train": [classes], "val": [...], "test": [...]}; classes it
-    does not name are left out.
+    does not name are left out. Where one would be drawn, `known`, the classes of each part at an earlier time, is taken
+    instead: a folder that has got or lost a class would be drawn anew, and what was trained on tested.
 
     Raises:
         FileNotFoundError: no such folder or split file.
@@ -91,7 +93,7 @@ def folder_splits(
         bank = _bank(name, sides, how)
         grouped = list(zip(bank.classes, bank.groups, strict=True))
         return _chosen(bank, {part: [label for label, group in grouped if group == part] for part in sides})
-    chosen = None if split_file is None else _read_split(Path(split_file).expanduser())  # before the long decoding
+    chosen = known if split_file is None else _read_split(Path(split_file).expanduser())  # before the long decoding
     bank = _bank(name, {"": root}, how)
     if chosen is not None:
         return _chosen(bank, chosen)

@@ -65,13 +65,15 @@ def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
         if finished.exists() and (result := read_json(finished)).get("spec") == as_dict(spec):
             return result
         device = pick_device(how.device)
-        data = open_data(spec, how).to(device)
+        last = out / "last.safetensors"
+        known = load_checkpoint(last).about.get("classes") if last.exists() else None
+        data = open_data(spec, how, known).to(device)
         _check_ways(data, spec)
         model = first_weights(spec, data, out).to(device)
         # On a GPU Adam's step count stays there, so that no step waits for it.
         trained = [p for p in model.parameters() if p.requires_grad]
         adam = torch.optim.Adam(trained, spec.meta_lr, capturable=device.type == "cuda")
-        run = Run(spec, out, data.train.shape, model, adam)
+        run = Run(spec, out, data.train.shape, model, adam, classes=classes_of(data, spec))
         _train(run, data, how)
         result = _test(run, data, how)
         write_whole(finished, json.dumps(result, indent=1).encode())
@@ -154,8 +156,18 @@ def _test(run: Run, data: Splits, how: How) -> dict[str, Any]:
     }
 
 
-def open_data(spec: Spec, how: How) -> Splits:
-    """The three banks of a run, on the CPU."""
+def classes_of(data: Splits, spec: Spec) -> dict[str, list[str]]:
+    """The classes of each part of a folder, which may change; those of a data set with a name do not."""
+    return {} if spec.data in NAMES else {part: list(bank.classes) for part, bank in data._asdict().items()}
+
+
+def open_data(spec: Spec, how: How, known: dict[str, list[str]] | None = None) -> Splits:
+    """The three banks of a run, on the CPU; a folder is split as it was when its classes were `known`.
+
+    Raises:
+        FileNotFoundError: the data is not there.
+        ValueError: it is damaged or does not fit the settings, or what was trained on would be tested.
+    """
     options: dict[str, Any] = {"size": spec.size}
     if spec.data not in NAMES:
         options["way"] = spec.way
@@ -165,7 +177,16 @@ def open_data(spec: Spec, how: How) -> Splits:
         options["source"] = how.source
     if how.skip_bad:
         options["skip_bad"] = True
-    return load(spec.data, **options)
+    if known:
+        options["known"] = known
+    data = load(spec.data, **options)
+    trained = set(known["train"]) if known else set()
+    if moved := sorted(trained & {*data.val.classes, *data.test.classes}):
+        raise ValueError(
+            f"{spec.data} has classes to validate or test that this run was trained on: {', '.join(moved[:5])}. "
+            "Put them back among those to train on, or train anew with another --out."
+        )
+    return data
 
 
 def first_weights(spec: Spec, data: Splits, out: Path) -> nn.Sequential:

@@ -35,6 +35,7 @@ class Run:
     best: float = -1.0  # validation accuracy
     best_at: int = 0
     seconds: float = 0.0
+    classes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])  # of each part of a folder
     block: list[Tensor] = field(default_factory=list[Tensor])  # (loss, accuracy) since the last line of metrics
 
     def advance(self, step: Step) -> None:
@@ -66,6 +67,7 @@ class Run:
 
     def _save_network(self, name: str, more: dict[str, Any]) -> None:
         about = {"spec": as_dict(self.spec), "shape": self.shape, "iteration": self.iteration}
+        about |= {"classes": self.classes}
         save_checkpoint(self.out / f"{name}.safetensors", self.model.state_dict(), about | more)
 
     def check_finite(self) -> None:
@@ -88,7 +90,9 @@ class Run:
         tensors["random"] = torch.get_rng_state()
         if self.block:
             tensors["block"] = torch.stack(self.block)
-        about: dict[str, Any] = {key: getattr(self, key) for key in ("iteration", "best", "best_at", "seconds")}
+        about: dict[str, Any] = {
+            key: getattr(self, key) for key in ("iteration", "best", "best_at", "seconds", "classes")
+        }
         os.fsync(metrics.fileno())
         save_checkpoint(self.out / "last.safetensors", tensors, about | {"metrics_bytes": metrics.tell()})
 
