@@ -8,8 +8,6 @@ import shlex
 import sys
 import warnings
 from contextlib import redirect_stderr
-from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -21,11 +19,11 @@ from innerloop.commands.demo import Demo
 from innerloop.commands.evaluate import Evaluate
 from innerloop.commands.paper import Paper
 from innerloop.commands.probe import ProbeCommand
-from innerloop.commands.train import Train
+from innerloop.commands.train import Train, start_of
 from innerloop.console import again, explain, full_memory, say, unboxed
 from innerloop.cpu import tune_cpu
 from innerloop.runs.execute import Interrupted
-from innerloop.runs.presets import FOLDER, PRESETS, preset
+from innerloop.runs.presets import PRESETS
 
 
 def main() -> None:
@@ -67,12 +65,10 @@ def _train_defaults(arguments: list[str]) -> Any:
         return Train(tyro.MISSING, PRESETS["glyphs-5way-1shot"])
     if what.startswith("-"):  # the preset's settings must be known before they are changed
         sys.exit(f"innerloop: what to train comes first: innerloop train WHAT {shlex.join(arguments[1:])}")
-    if what in PRESETS or not what or not Path(what).exists():
-        try:
-            return Train(what, preset(what))
-        except ValueError as error:
-            sys.exit(f"innerloop: {error} Or give a folder with one sub-folder of images a class.")
-    return Train(what, replace(FOLDER, data=what))
+    try:
+        return Train(what, start_of(what))
+    except ValueError as error:
+        sys.exit(f"innerloop: {error} Or give a folder with one sub-folder of images a class.")
 
 
 def _parsed(kind: Any) -> Any:

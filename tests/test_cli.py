@@ -77,6 +77,22 @@ def test_train_starts_from_the_preset(name, monkeypatch):
     assert changed.meta_lr == plain.meta_lr
 
 
+def test_a_folder_is_known_by_its_whole_path(pictures, tmp_path, monkeypatch):
+    """However it is spelled, wherever the command is given, and whatever data set has the same name."""
+    seen = []
+    monkeypatch.setattr(train_command, "train", lambda spec, *_: seen.append(spec) or {"test": {}, "best_at": 0})
+    monkeypatch.chdir(pictures.parent)
+    for spelled in (pictures, "shapes", "./shapes", "shapes/"):
+        assert call("train", spelled).code == 0
+    assert {spec.data for spec in seen} == {str(pictures.resolve())}
+    (tmp_path / "glyphs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert call("train", "glyphs").code == 0
+    assert seen[-1].data == str((tmp_path / "glyphs").resolve())
+    said = complaint(call("train", "glyphs-5way-1shot", "--data", "omniglot"))
+    assert said.startswith("glyphs-5way-1shot says what to train on, and --data omniglot something else")
+
+
 def test_what_to_train_comes_first():
     """The preset's settings are the defaults of the options: it must not be taken for granted before it is read."""
     said = complaint(call("train", "--way", 3, "omniglot-20way-1shot"))
@@ -108,6 +124,14 @@ def test_evaluate_as_text(run):
     assert all(line.endswith("%") for line in lines)
     assert "3-way 1-shot on shapes/test, 2 queries a class: " in outcome.err
     assert outcome.err.rstrip().endswith("(6 episodes, norm: transductive)")
+
+
+def test_freezing_what_does_not_adapt_is_said(run, pictures, tmp_path):
+    anil = tmp_path / "anil"
+    assert call("train", pictures, "--out", anil, *RUN, "--algorithm", "anil").code == 0
+    said = call("evaluate", anil, "--freeze", "block1", "block2", "--device", "cpu").err
+    assert said.startswith("block1, block2: the inner loop of anil changes nothing there, frozen or not\n")
+    assert "changes nothing" not in call("evaluate", run, "--freeze", "block1", "--device", "cpu").err
 
 
 def test_evaluate_freezes_layers(run):
@@ -179,6 +203,9 @@ def test_classify_as_text_and_json(run, pictures):
         assert answer["image"] == str(image)
         assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get) == line[1].split()[0]
         assert sum(answer["probabilities"].values()) == pytest.approx(1)
+    assert "confidence" not in outcome.err
+    nil = call("classify", run, *images, "--support", pictures / "test", "--method", "nil")
+    assert nil.err == "3 classes by their features alone (NIL): shares rank the classes and are no confidence\n"
 
 
 def test_mistakes_in_classify(run, pictures, tmp_path):

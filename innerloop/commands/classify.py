@@ -10,6 +10,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from innerloop.classifier import FewShotClassifier, read_folder
+from innerloop.console import say
 from innerloop.norm import Norm
 
 
@@ -39,6 +40,8 @@ class Classify:
         classifier.fit(*read_folder(self.support))
         rows = classifier.predict_proba(list(self.images))
         names = [str(name) for name in classifier.classes_]
+        if classifier.method_ == "nil":
+            say(f"{len(names)} classes by their features alone (NIL): shares rank the classes and are no confidence")
         answers = [
             {
                 "image": str(image),

@@ -7,15 +7,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from torch import nn
 from tyro.conf import OmitArgPrefixes, Positional
 
 from innerloop.console import say
+from innerloop.inner import InnerLoop
+from innerloop.modules import chosen
 from innerloop.norm import Norm
 from innerloop.outer import evaluate
 from innerloop.rules import NIL, freeze
 from innerloop.runs.device import pick_device
 from innerloop.runs.execute import How, open_data, score_dict, test_stream
 from innerloop.runs.learner import load_learner
+from innerloop.runs.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,13 @@ class Evaluate:
     json: bool = False
     """print JSON"""
 
+    def _predictor(self, asked: Spec, model: nn.Module) -> InnerLoop:
+        rule = asked.test_rule()
+        frozen = freeze(rule, *self.freeze)
+        if self.freeze and chosen(model, frozen.adapt) == chosen(model, rule.adapt):
+            say(f"{', '.join(self.freeze)}: the inner loop of {asked.algorithm} changes nothing there, frozen or not")
+        return frozen
+
     def run(self) -> None:
         model, spec, shape, about = load_learner(self.checkpoint)
         changes = {name: getattr(self, name) for name in ("way", "shot") if getattr(self, name) is not None}
@@ -70,7 +81,7 @@ class Evaluate:
         own = self.predictor == "own" and asked.test_rule().adapt
         if self.freeze and not own:
             raise ValueError("without an inner loop there is nothing to freeze: leave --freeze out")
-        predictor = freeze(asked.test_rule(), *self.freeze) if own else NIL(way=asked.way)
+        predictor = self._predictor(asked, model) if own else NIL(way=asked.way)
         score = evaluate(predictor, model.to(device), stream, norm=self.norm, at_once=self.how.at_once)
         if self.json:
             print(json.dumps(score_dict(score)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +10,19 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from innerloop.console import percent, say
 from innerloop.runs.execute import How, train
-from innerloop.runs.presets import PRESETS
+from innerloop.runs.presets import FOLDER, PRESETS, preset
 from innerloop.runs.spec import Spec
+
+
+def start_of(what: str) -> Spec:
+    """The settings that `innerloop train WHAT` starts from; a folder is known by its whole path, wherever you are.
+
+    Raises:
+        ValueError: it is neither a preset nor there.
+    """
+    if what in PRESETS or not what or not Path(what).exists():
+        return preset(what)
+    return replace(FOLDER, data=str(Path(what).resolve()))
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,10 @@ class Train:
     """the run's folder; runs/<what is learnt>-<its settings but iterations> if not given"""
 
     def run(self) -> None:
+        if self.spec.data != start_of(self.what).data:
+            raise ValueError(
+                f"{self.what} says what to train on, and --data {self.spec.data} something else: leave one out"
+            )
         out = self.out or Path("runs") / self.spec.folder
         say(f"{self.spec.title}: {self.spec.iterations} iterations in {out}")
         result = train(self.spec, out, self.how)
