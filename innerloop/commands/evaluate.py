@@ -72,8 +72,10 @@ class Evaluate:
                 f"the head has {spec.way} outputs, not {asked.way}: leave --way out or use --predictor nil"
             )
         device = pick_device(self.how.device)
-        known = about.get("classes") if self.data is None else None
-        bank = getattr(open_data(replace(asked, way=spec.way), self.how, known), self.part).to(device)
+        known, channels = (about.get("classes"), None) if self.data is None else (None, shape[0])
+        bank = getattr(open_data(replace(asked, way=spec.way), self.how, known, channels=channels), self.part).to(
+            device
+        )
         if bank.shape != shape:
             raise ValueError(f"the network takes images of {shape} (c, h, w), {bank.name} has {bank.shape}")
         query = (spec.test_query or asked.shot) if self.query is None else self.query

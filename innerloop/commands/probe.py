@@ -65,8 +65,8 @@ class ProbeCommand:
                 f"{spec.algorithm} training has no inner loop to look into; give one with --algorithm maml"
             )
         device = pick_device(self.how.device)
-        known = about.get("classes") if self.data is None else None
-        bank = getattr(open_data(asked, self.how, known), self.part).to(device)
+        known, channels = (about.get("classes"), None) if self.data is None else (None, shape[0])
+        bank = getattr(open_data(asked, self.how, known, channels=channels), self.part).to(device)
         if bank.shape != shape:
             raise ValueError(f"the network takes images of {shape} (c, h, w), {bank.name} has {bank.shape}")
         query = min(self.query, max(min(bank.sizes) - asked.shot, 1))

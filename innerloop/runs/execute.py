@@ -161,8 +161,12 @@ def classes_of(data: Splits, spec: Spec) -> dict[str, list[str]]:
     return {} if spec.data in NAMES else {part: list(bank.classes) for part, bank in data._asdict().items()}
 
 
-def open_data(spec: Spec, how: How, known: dict[str, list[str]] | None = None) -> Splits:
+def open_data(
+    spec: Spec, how: How, known: dict[str, list[str]] | None = None, *, channels: int | None = None
+) -> Splits:
     """The three banks of a run, on the CPU; a folder is split as it was when its classes were `known`.
+
+    Its images are made grey or RGB where `channels` asks for it; else they are grey if all of them are.
 
     Raises:
         FileNotFoundError: the data is not there.
@@ -177,8 +181,8 @@ def open_data(spec: Spec, how: How, known: dict[str, list[str]] | None = None) -
         options["source"] = how.source
     if how.skip_bad:
         options["skip_bad"] = True
-    if known:
-        options["known"] = known
+    if spec.data not in NAMES:
+        options |= {"known": known, "grey": None if channels is None else channels == 1}
     data = load(spec.data, **options)
     trained = set(known["train"]) if known else set()
     if moved := sorted(trained & {*data.val.classes, *data.test.classes}):
