@@ -135,7 +135,9 @@ class Score:
 
     def __str__(self) -> str:
         kind = "loss " if self.accuracy is None else ""
-        return f"{kind}{self.mean:.4f} ± {self.interval:.4f} ({self.values.shape[1]} episodes, norm: {self.norm})"
+        count = self.values.shape[1]
+        spread = f" ± {self.interval:.4f}" if count > 1 else ""
+        return f"{kind}{self.mean:.4f}{spread} ({count} episode{'s' if count > 1 else ''}, norm: {self.norm})"
 
 
 @torch.no_grad()

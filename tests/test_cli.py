@@ -118,6 +118,19 @@ def test_evaluate_repeats_the_test_of_the_run(run):
     assert evaluated(run / "best.safetensors", "--predictor", "nil") == test["nil"]
 
 
+def test_one_episode_has_no_spread(run):
+    outcome = call("evaluate", run, "--episodes", 1, "--device", "cpu")
+    assert "±" not in outcome.out + outcome.err
+    assert outcome.err.endswith(" (1 episode, norm: transductive)\n")
+
+
+def test_a_run_without_a_validation_is_said(run, tmp_path):
+    out = shutil.copytree(run, tmp_path / "run")
+    (out / "best.safetensors").unlink()
+    said = f"the run {out} has not been validated yet: give its train command again to go on"
+    assert complaint(call("evaluate", out)) == said
+
+
 def test_evaluate_as_text(run):
     outcome = call("evaluate", run, "--steps", 2, "--device", "cpu")
     lines = outcome.out.splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from math import isnan
 from pathlib import Path
 from typing import Literal
 
@@ -89,6 +90,7 @@ class Evaluate:
             print(json.dumps(score_dict(score)))
             return
         for step, (mean, half) in enumerate(score.per_step):
-            print(f"{step:2} steps  {100 * mean:.2f} ± {100 * half:.2f} %")
+            spread = "" if isnan(half) else f" ± {100 * half:.2f}"  # of one episode there is none
+            print(f"{step:2} steps  {100 * mean:.2f}{spread} %")
         tested = "own inner loop" if own else "NIL"
         say(f"{tested}, {asked.way}-way {asked.shot}-shot on {bank.name}, {query} queries a class: {score}")

@@ -32,7 +32,9 @@ def load_learner(path: Path) -> Learner:
         FileNotFoundError: there is none.
         ValueError: it is cut off, of another network, or the wrong file.
     """
-    path = best_of(path)
+    folder, path = path, best_of(path)
+    if not path.exists() and (folder / "last.safetensors").exists():
+        raise FileNotFoundError(f"the run {folder} has not been validated yet: give its train command again to go on")
     return learner_from(load_checkpoint(path), path)
 
 
