@@ -19,7 +19,7 @@ class Display:
     def __init__(self, title: str, iterations: int, done: int, tensorboard: Path | None) -> None:
         self.iterations, self.done, self.start = iterations, done, time.monotonic()
         self.spoken, self.validation = self.start, ""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (BarColumn(10), MofNCompleteColumn(), TimeRemainingColumn())  # all of it fits into 80 letters
         self.bar = Progress(*columns, TextColumn("{task.fields[about]}"), console=Console(stderr=True))
         self.task = self.bar.add_task(title, total=iterations, completed=done, about="")
         self.title = title
