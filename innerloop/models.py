@@ -24,12 +24,12 @@ reference_norm = partial(TaskNorm, scale=False, eps=1e-3)
 
 
 class ConvBlock(nn.Module):
-    """3x3 convolution, norm, ReLU, and 2x2 max pooling or a stride of 2; padding as TensorFlow's SAME.
+    """3x3 convolution, norm, ReLU, and 2x2 max pooling, a stride of 2 or neither; padding as TensorFlow's SAME.
 
     With a TaskNorm the convolution has no bias: the norm would subtract it again.
     """
 
-    def __init__(self, inputs: int, outputs: int, norm: Norms, pooling: Pooling) -> None:
+    def __init__(self, inputs: int, outputs: int, norm: Norms, pooling: Pooling | None) -> None:
         super().__init__()
         self.norm = norm(outputs)
         stride = 2 if pooling == "stride" else 1
@@ -39,7 +39,7 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """From (n, inputs, h, w) to (n, outputs, h / 2, w / 2), rounded up with a stride and down with pooling."""
         x = conv_same(x, self.conv)
-        if self.pooling == "stride":
+        if self.pooling != "max":
             return self.norm.rectified(x) if isinstance(self.norm, TaskNorm) else F.relu(self.norm(x))
         if isinstance(self.norm, TaskNorm) and self.norm.weight is None:
             # Shift and ReLU never change which pixel is the largest, so they run on the quarter that is left.
@@ -71,6 +71,7 @@ def conv4(
     size: int = 84,
     width: int = 32,
     pooling: Pooling = "max",
+    halvings: int = 4,
     norm: Norms = TaskNorm,
     spatial_mean: bool = False,
     head_std: float | None = None,
@@ -78,19 +79,26 @@ def conv4(
 ) -> nn.Sequential:
     """Four `ConvBlock`s and a linear head, for square images of `size` pixels.
 
-    Weights are Xavier uniform, biases 0; `head_std` draws the head from a normal distribution instead.
+    The first `halvings` blocks halve their image. Weights are Xavier uniform, biases 0; `head_std` draws the head from
+    a normal distribution instead.
 
     Raises:
-        ValueError: the images are too small for four poolings, or there is no such pooling.
+        ValueError: the images are too small for the poolings, or there is no such pooling or number of halvings.
     """
     if pooling not in ("max", "stride"):
         raise ValueError(f"pooling must be 'max' or 'stride', got {pooling!r}")
+    if not 0 <= halvings <= 4:
+        raise ValueError(f"halvings must be 0 to 4, since conv4 has four blocks, got {halvings}")
     left = size
-    for _ in range(4):
+    for _ in range(halvings):
         left = left // 2 if pooling == "max" else -(-left // 2)
     if left < 1:
-        raise ValueError(f"images of {size} pixels are too small for four 2x2 poolings: use 16 or more, or strides")
-    blocks = [ConvBlock(channels if i == 0 else width, width, norm, pooling) for i in range(4)]
+        raise ValueError(
+            f"images of {size} pixels are too small for {halvings} poolings by 2: use {2**halvings} or more, or strides"
+        )
+    blocks = [
+        ConvBlock(channels if i == 0 else width, width, norm, pooling if i < halvings else None) for i in range(4)
+    ]
     head = nn.Linear(width if spatial_mean else width * left * left, way)
     model = nn.Sequential(
         OrderedDict(

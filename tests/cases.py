@@ -106,12 +106,16 @@ def _nets() -> dict[str, Case]:
     max4 = oracle.conv_net(blocks=4, pooling="max", eps=1e-3, spatial_mean=False)
     stride4 = oracle.conv_net(blocks=4, pooling="stride", eps=1e-3, spatial_mean=True)
     scaled = oracle.conv_net(blocks=4, pooling="stride", eps=1e-5, spatial_mean=False)
+    large = oracle.conv_net(blocks=4, pooling="max", eps=1e-3, spatial_mean=False, halvings=2)
     two = oracle.conv_net(blocks=2, pooling="max", eps=1e-4, spatial_mean=False)
     batch = ("transductive", "support")  # their last block has one pixel an image
     return {
         "mini_imagenet_net": Case(partial(mini_imagenet_net, 4, width=4, size=16), max4, (3, 16, 16), "block1"),
         "omniglot_net": Case(partial(omniglot_net, 4, width=6, size=10), stride4, (1, 10, 10), "block2", norms=batch),
         "conv4": Case(partial(conv4, 4, width=4, size=9, pooling="stride"), scaled, (3, 9, 9), "block1", norms=batch),
+        "two of four blocks halve": Case(
+            partial(mini_imagenet_net, 4, width=4, size=8, halvings=2), large, (3, 8, 8), "block3"
+        ),
         "two blocks": Case(two_blocks, two, (2, 8, 8), "block1"),
         "two blocks, not a Sequential": Case(lambda: Plain(two_blocks()), two, (2, 8, 8), "block1"),
         "skip": Case(Skip, skip_forward, (3,), "first", norms=batch),

@@ -61,19 +61,20 @@ def max_pool(x):
     return x[:, :, : rows * 2, : columns * 2].unflatten(3, (columns, 2)).unflatten(2, (rows, 2)).amax((3, 5))
 
 
-def conv_net(*, blocks, pooling, eps, spatial_mean):
+def conv_net(*, blocks, pooling, eps, spatial_mean, halvings=4):
     """The forward pass of a conv net whose parameters are called as in `innerloop.models.conv4`."""
 
     def forward(params, x, norm):
-        for name in [f"block{i + 1}" for i in range(blocks)]:
+        for i in range(blocks):
+            name, halves = f"block{i + 1}", pooling if i < halvings else None
             x = conv_same(
-                x, params[f"{name}.conv.weight"], params.get(f"{name}.conv.bias"), 2 if pooling == "stride" else 1
+                x, params[f"{name}.conv.weight"], params.get(f"{name}.conv.bias"), 2 if halves == "stride" else 1
             )
             x = norm(x, eps)
             if f"{name}.norm.weight" in params:
                 x = x * params[f"{name}.norm.weight"].view(1, -1, 1, 1)
             x = (x + params[f"{name}.norm.bias"].view(1, -1, 1, 1)).clamp_min(0)
-            x = max_pool(x) if pooling == "max" else x
+            x = max_pool(x) if halves == "max" else x
         x = x.sum((2, 3)) / (x.shape[2] * x.shape[3]) if spatial_mean else x.reshape(len(x), -1)
         return linear(params, "head", x)
 

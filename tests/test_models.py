@@ -192,12 +192,29 @@ def test_a_generator_makes_the_weights(build):
 
 
 def test_images_that_are_too_small_are_refused():
-    with pytest.raises(ValueError, match="images of 15 pixels are too small for four 2x2 poolings: use 16 or more"):
+    with pytest.raises(ValueError, match="images of 15 pixels are too small for 4 poolings by 2: use 16 or more"):
         conv4(size=15)
     with pytest.raises(ValueError, match="images of 15 pixels are too small for 4 poolings by 2: use 16 or more"):
         resnet12(size=15)
     conv4(size=16)
     conv4(size=1, pooling="stride")
+
+
+@pytest.mark.parametrize(("pooling", "sides"), [("max", (42, 21, 10, 5)), ("stride", (42, 21, 11, 6))])
+def test_blocks_that_do_not_halve_leave_more_features(pooling, sides):
+    assert conv4(size=42, pooling=pooling, halvings=3, width=2).head.in_features == 2 * sides[3] ** 2
+    model = conv4(size=42, pooling=pooling, halvings=2, width=2)
+    x = torch.rand(1, 3, 42, 42)
+    for block in list(model)[:4]:
+        x = block(x)
+    assert x.shape[-1] == sides[2]
+    assert model.head.in_features == 2 * sides[2] ** 2
+    conv4(size=1, halvings=0)
+
+
+def test_a_number_of_halvings_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="halvings must be 0 to 4, since conv4 has four blocks, got 5"):
+        conv4(halvings=5)
 
 
 def test_a_pooling_that_there_is_not_is_refused():

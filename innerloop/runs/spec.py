@@ -58,6 +58,8 @@ class Spec:
     """filters of conv4; resnet12 has its usual 64, 160, 320, 640 at 64"""
     pooling: Literal["max", "stride"] = "max"
     """how a block of conv4 halves its image"""
+    halvings: int = 4
+    """how many of conv4's four blocks halve their image: the first ones"""
     spatial_mean: bool = False
     """average the last layer over space instead of flattening it (conv4)"""
     head_std: float | None = None
@@ -165,6 +167,7 @@ class Spec:
             size=size,
             width=self.width,
             pooling=self.pooling,
+            halvings=self.halvings,
             norm=norm,
             spatial_mean=self.spatial_mean,
             head_std=self.head_std,
