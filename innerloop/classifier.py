@@ -41,9 +41,9 @@ class FewShotClassifier:
     """Learns classes from a few images each: `load` a checkpoint, `fit` labelled images, `predict` others.
 
     It has the manners of scikit-learn. Images are a sequence, or an array or tensor whose first axis counts them, of
-    paths, PIL images, uint8 arrays (h, w[, c]) and float tensors (c, h, w) in [0, 1], in any size. They are read as
-    the training data was: 8 bits a channel, grey or RGB, the network's size; the middle square of a photo where the
-    network was trained on a folder, all of it, squeezed to a square, where on a named data set. Labels are of any
+    paths, PIL images, and arrays or tensors (h, w[, c]) or (c, h, w), uint8 or float in [0, 1], in any size. They are
+    read as the training data was: 8 bits a channel, grey or RGB, the network's size; the middle square of a photo where
+    the network was trained on a folder, all of it, squeezed to a square, where on a named data set. Labels are of any
     hashable kind, and classes may have unequal numbers of images: each class counts the same.
 
     A network trained on Omniglot or glyphs has seen white ink on black only. So for such a network an image whose
@@ -81,6 +81,8 @@ class FewShotClassifier:
         invert: bool | None = None,
         device: str = "auto",
     ) -> None:
+        if isinstance(learner, str | Path):
+            raise ValueError(f"expected a trained network, got a path: use FewShotClassifier.load({str(learner)!r})")
         if method not in get_args(Method):
             raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
         check_norms(learner.model, (), norm, vmapped=False, first_order=True)

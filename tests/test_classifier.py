@@ -202,6 +202,7 @@ def test_every_kind_of_image_gives_the_same(tmp_path, channels):
     paths = [tmp_path / f"{i}.png" for i in range(5)]
     kinds = [pils, tuple(paths), map(str, paths), list(queries), torch.from_numpy(queries), floats(queries)]
     kinds += [floats(queries).double().numpy(), [paths[0], pils[1], queries[2], *floats(queries)[3:]]]
+    kinds += [queries / 255.0, torch.from_numpy(queries).permute(0, 3, 1, 2)]
     for kind in kinds if channels == 3 else [*kinds, queries[..., 0]]:
         assert (classifier.predict_proba(kind) == want).all()
     assert (FewShotClassifier.load(path).fit(paths, range(5)).classes_ == range(5)).all()
@@ -238,6 +239,11 @@ def test_ink_on_light_paper_is_inverted_for_networks_that_saw_light_ink(tmp_path
     assert (photo._read(list(255 - pictures([1] * 5)[0])).numpy() == 255 - pictures([1] * 5)[0]).all()
 
 
+def test_a_path_is_to_be_loaded(trained):
+    with pytest.raises(ValueError, match=r"got a path: use FewShotClassifier.load\('"):
+        FewShotClassifier(trained)
+
+
 ONE = np.zeros((1, SIZE, SIZE, 3), np.uint8)
 
 
@@ -253,7 +259,7 @@ ONE = np.zeros((1, SIZE, SIZE, 3), np.uint8)
         ([Path(__file__).parent], r"tests cannot be read: \w+"),
         ([*ONE, ONE[0, ..., :1]], r"image 1 cannot be read: the network takes 3 channels, got uint8 \(16, 16, 1\)"),
         (ONE[0], r"image 0 .*got uint8 \(16, 3\). Give a single image as \[image\]"),
-        (ONE.astype(np.int64), r"image 0 .*expected .* uint8 .*got int64 \(16, 16, 3\)"),
+        (ONE.astype(np.int64), r"image 0 .*expected .*, uint8 .*got int64 \(16, 16, 3\)"),
         (torch.full((1, 3, 9, 9), 255.0), r"in \[0, 1\]; got floats from 255.0 to 255.0"),
         (torch.full((1, 3, 9, 9), torch.nan), "got floats from nan to nan"),
         ([None], r"image 0 .*got object \(\)"),

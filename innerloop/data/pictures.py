@@ -13,7 +13,8 @@ from torch import Tensor
 
 from innerloop.data.images import UNKNOWN, pixels, square
 
-_EXPECTED = "expected a path, a PIL image, uint8 (h, w[, c]) or float (c, h, w) in [0, 1]"
+_EXPECTED = "expected a path, a PIL image, or an array (h, w[, c]) or (c, h, w), uint8 or float in [0, 1]"
+_CHANNELS = (1, 3)
 
 
 def is_light(pixels: np.ndarray) -> bool:
@@ -47,17 +48,19 @@ def _image(values: Any, channels: int) -> Image.Image:
     """An array or tensor as 8-bit grey or RGB."""
     values = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     got = f"{values.dtype} {values.shape}"
-    if values.dtype.kind == "f" and values.ndim == 3:
+    if values.dtype.kind == "f" and values.ndim in (2, 3):
         if not (values.min() >= 0 and values.max() <= 1):
             raise ValueError(f"{_EXPECTED}; got floats from {values.min()} to {values.max()}")
-        values = (values * 255).round().astype(np.uint8).transpose(1, 2, 0)
-    elif values.dtype == np.uint8 and values.ndim == 2:
+        values = (values * 255).round().astype(np.uint8)
+    if values.ndim == 2:
         values = values[..., None]
+    elif values.ndim == 3 and values.shape[0] in _CHANNELS and values.shape[2] not in _CHANNELS:
+        values = values.transpose(1, 2, 0)
     if values.dtype != np.uint8 or values.ndim != 3 or min(values.shape[:2]) < 4:
         raise ValueError(f"{_EXPECTED}; got {got}. Give a single image as [image].")
     if values.shape[2] != channels:
         raise ValueError(f"the network takes {channels} channels, got {got}; files and PIL images are converted")
-    return Image.fromarray(values[..., 0] if channels == 1 else values)
+    return Image.fromarray(np.ascontiguousarray(values[..., 0] if channels == 1 else values))
 
 
 def listed(images: Iterable[Any]) -> list[Any]:
