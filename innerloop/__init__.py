@@ -11,6 +11,8 @@ from innerloop.outer import Score, Step, evaluate, meta_gradient, meta_train
 from innerloop.probing import Probe, probe
 from innerloop.rules import NIL, anil, boil, fomaml, freeze, maml
 
+__version__ = "0.1.0"
+
 __all__ = [
     "NIL",
     "Change",

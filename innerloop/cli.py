@@ -8,11 +8,12 @@ import shlex
 import sys
 import warnings
 from contextlib import redirect_stderr
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
-from tyro.conf import subcommand
+from tyro.extras import subcommand_cli_from_dict
 
+from innerloop import __version__
 from innerloop.commands.classify import Classify
 from innerloop.commands.data import Data
 from innerloop.commands.demo import Demo
@@ -25,21 +26,25 @@ from innerloop.cpu import tune_cpu
 from innerloop.runs.execute import Interrupted
 from innerloop.runs.presets import PRESETS
 
+COMMANDS: dict[str, Any] = {
+    "demo": Demo,
+    "train": Train,
+    "evaluate": Evaluate,
+    "classify": Classify,
+    "probe": ProbeCommand,
+    "data": Data,
+    "paper": Paper,
+}
+
 
 def main() -> None:
     """Entry point: user mistakes end in one line and exit code 1."""
-    Command = (  # noqa: N806  a type
-        Annotated[Demo, subcommand("demo")]
-        | Annotated[Train, subcommand("train", default=_train_defaults(sys.argv[1:]))]
-        | Annotated[Evaluate, subcommand("evaluate")]
-        | Annotated[Classify, subcommand("classify")]
-        | Annotated[ProbeCommand, subcommand("probe")]
-        | Annotated[Data, subcommand("data")]
-        | Annotated[Paper, subcommand("paper")]
-    )
+    if sys.argv[1:] == ["--version"]:
+        print(f"innerloop {__version__}")
+        return
     warnings.formatwarning = lambda message, *_, **__: f"innerloop: warning: {message}\n"
     try:
-        command = _parsed(Command)
+        command = _parsed(sys.argv[1:])
         tune_cpu()
         command.run()
     except BrokenPipeError:  # the reader of our output has seen enough
@@ -58,29 +63,36 @@ def main() -> None:
 _ABOUT = "Few-shot learning by gradient descent: MAML, ANIL, NIL and everything between."
 
 
-def _train_defaults(arguments: list[str]) -> Any:
-    """The settings that `innerloop train WHAT` starts from, so that --help shows them."""
-    what = arguments[1] if arguments[:1] == ["train"] and len(arguments) > 1 else "--help"
-    if what in ("-h", "--help"):
-        return Train(tyro.MISSING, PRESETS["glyphs-5way-1shot"])
-    if what.startswith("-"):  # the preset's settings must be known before they are changed
-        sys.exit(f"innerloop: what to train comes first: innerloop train WHAT {shlex.join(arguments[1:])}")
-    try:
-        return Train(what, start_of(what))
-    except ValueError as error:
-        sys.exit(f"innerloop: {error} Or give a folder with one sub-folder of images a class.")
+def _parsed(arguments: list[str]) -> Any:
+    """The command as given, or exit code 2 and one line, where tyro draws a box with several parts.
 
-
-def _parsed(kind: Any) -> Any:
-    """The command as given, or exit code 2 and one line, where tyro draws a box with several parts."""
+    Once it is known which command it is, the others are left out, lest a message speaks of their options.
+    """
+    name = arguments[0] if arguments else ""
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            return tyro.cli(kind, prog="innerloop", description=_ABOUT)
+            if name in COMMANDS:
+                settings = {"default": _train_defaults(arguments[1:])} if name == "train" else {}
+                return tyro.cli(COMMANDS[name], prog=f"innerloop {name}", args=arguments[1:], **settings)
+            return subcommand_cli_from_dict(COMMANDS, prog="innerloop", description=_ABOUT, args=arguments)
     except SystemExit as left:
         if left.code:
             say(f"innerloop: {unboxed(said.getvalue())}")
         raise
+
+
+def _train_defaults(arguments: list[str]) -> Any:
+    """The settings that `innerloop train WHAT` starts from, so that --help shows them."""
+    what = arguments[0] if arguments else "--help"
+    if what in ("-h", "--help"):
+        return Train(tyro.MISSING, PRESETS["glyphs-5way-1shot"])
+    if what.startswith("-"):  # the preset's settings must be known before they are changed
+        raise ValueError(f"what to train comes first: innerloop train WHAT {shlex.join(arguments)}")
+    try:
+        return Train(what, start_of(what))
+    except ValueError as error:
+        raise ValueError(f"{error} Or give a folder with one sub-folder of images a class.") from None
 
 
 if __name__ == "__main__":

@@ -109,6 +109,39 @@ def test_a_run_in_its_default_folder_can_be_made_longer(pictures, tmp_path, monk
     tiny.same_run(out, Path("at once"))
 
 
+def test_a_run_remembers_where_its_data_lay(pictures, tmp_path, monkeypatch):
+    """Going on, evaluate and probe look there, wherever they are called from, as long as it is there."""
+    asked = []
+
+    def opened(_: str, **options: object):
+        asked.append(options.pop("source", None))
+        return load(pictures, size=20)
+
+    monkeypatch.setattr("innerloop.runs.execute.load", opened)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    out, where = tmp_path / "run", str(tmp_path / "data")
+    first = ("train", "omniglot-5way-1shot", "--out", out, *options(spatial_mean=True))
+    assert call(*first, "--source", "../data").code == 0
+    monkeypatch.chdir(tmp_path)
+    longer = ("train", "omniglot-5way-1shot", "--out", out, *options(spatial_mean=True, iterations=9))
+    few = ("--episodes", 2, "--query", 4, "--device", "cpu")
+    assert call(*longer).code == 0
+    assert call("evaluate", out, *few).code == call("probe", out, *few).code == 0
+    assert asked == ["../data", where, where, where]
+    assert call("evaluate", out, *few, "--source", "elsewhere").code == 0
+    assert call("evaluate", out, *few, "--data", "mini-imagenet").code == 0
+    (tmp_path / "data").rmdir()
+    assert call("evaluate", out, *few).code == 0
+    assert asked[4:] == ["elsewhere", None, None]
+
+
+def test_a_finished_run_says_so(run, pictures):
+    words = ("train", pictures, *RUN, "--algorithm", "maml", "--out", run)
+    assert call(*words).err.splitlines()[0].endswith(f" iterations in {run}, done before")
+
+
 # evaluate
 
 
@@ -192,7 +225,7 @@ def test_grey_images_are_taken_as_the_network_takes_them(command, run, pictures,
     assert call(command, run, "--data", grey, *few).code == 0
     splits = load(grey, size=20)
     assert splits.test.shape == (1, 20, 20)
-    monkeypatch.setattr(f"innerloop.commands.{command}.open_data", lambda *_, **__: splits)
+    monkeypatch.setattr("innerloop.runs.execute.open_data", lambda *_, **__: splits)
     said = complaint(call(command, run, "--data", "glyphs", *few))
     assert said == "the network takes images of (3, 20, 20) (c, h, w), grey/test has (1, 20, 20)"
 
@@ -200,7 +233,10 @@ def test_grey_images_are_taken_as_the_network_takes_them(command, run, pictures,
 def test_mistakes_in_evaluate(run):
     for arguments, said in (
         (["--way", 2], "the head has 3 outputs, not 2: leave --way out or use --predictor nil"),
-        (["--freeze", "block9"], "adapt pattern '!block9.*' matches no parameter. This model has: block1."),
+        (
+            ["--freeze", "block9"],
+            "there is no layer 'block9' to freeze; there are block1, block2, block3, block4, head",
+        ),
         (["--shot", 0], "shot must be at least 1, got 0"),
         (["--query", 0], "query must be at least 1, got 0"),
         (["--episodes", 0], "count must be at least 1, got 0"),
@@ -231,6 +267,16 @@ def test_classify_as_text_and_json(run, pictures):
     assert "confidence" not in outcome.err
     nil = call("classify", run, *images, "--support", pictures / "test", "--method", "nil")
     assert nil.err == "3 classes by their features alone (NIL): shares rank the classes and are no confidence\n"
+
+
+def test_classify_takes_folders_of_images(run, pictures, tmp_path):
+    support, one = pictures / "test", pictures / "test" / "test0" / "0.png"
+    outcome = call("classify", run, support, one, "--support", support)
+    named = [line.split("  ")[0] for line in outcome.out.splitlines()]
+    assert named == [str(path) for path in [*sorted(support.rglob("*.png")), one]]
+    (tmp_path / "empty").mkdir()
+    said = complaint(call("classify", run, tmp_path / "empty", "--support", support))
+    assert said == f"there are no images in {tmp_path / 'empty'}"
 
 
 def test_mistakes_in_classify(run, pictures, tmp_path):

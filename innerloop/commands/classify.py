@@ -11,7 +11,10 @@ from tyro.conf import Positional
 
 from innerloop.classifier import FewShotClassifier, read_folder
 from innerloop.console import say
+from innerloop.data.images import walk
 from innerloop.norm import Norm
+
+_DEPTH = 4  # levels of sub-folders whose images are classified too
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Classify:
     checkpoint: Positional[Path]
     """best.safetensors of a run, or the run's folder"""
     images: Positional[tuple[Path, ...]]
-    """images to classify"""
+    """images to classify, or folders of them"""
     support: Path
     """a folder with one sub-folder of labelled images a class"""
     method: Literal["auto", "head", "nil"] = "auto"
@@ -38,7 +41,8 @@ class Classify:
             raise ValueError("no images to classify; give one or more after the checkpoint")
         classifier = FewShotClassifier.load(self.checkpoint, method=self.method, norm=self.norm, device=self.device)
         classifier.fit(*read_folder(self.support))
-        rows = classifier.predict_proba(list(self.images))
+        images = [image for given in self.images for image in _images(given)]
+        rows = classifier.predict_proba(images)
         names = [str(name) for name in classifier.classes_]
         if classifier.method_ == "nil":
             say(f"{len(names)} classes by their features alone (NIL): shares rank the classes and are no confidence")
@@ -48,7 +52,7 @@ class Classify:
                 "label": names[int(row.argmax())],
                 "probabilities": dict(zip(names, map(float, row), strict=True)),
             }
-            for image, row in zip(self.images, rows, strict=True)
+            for image, row in zip(images, rows, strict=True)
         ]
         if self.json:
             print(json.dumps(answers, indent=1))
@@ -56,3 +60,11 @@ class Classify:
         for answer in answers:
             ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
             print(answer["image"], *(f"{name} {chance:.1%}" for name, chance in ranked[:5]), sep="  ")
+
+
+def _images(given: Path) -> list[Path]:
+    if not given.is_dir():
+        return [given]
+    if not (found := [given / file.name for file in walk(given, _DEPTH)]):
+        raise ValueError(f"there are no images in {given}")
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from dataclasses import dataclass, field, replace
 from math import isnan
@@ -13,12 +14,12 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from innerloop.console import say
 from innerloop.inner import InnerLoop
-from innerloop.modules import chosen
+from innerloop.modules import chosen, layers_of
 from innerloop.norm import Norm
 from innerloop.outer import evaluate
 from innerloop.rules import NIL, freeze
 from innerloop.runs.device import pick_device
-from innerloop.runs.execute import How, open_data, score_dict, test_stream
+from innerloop.runs.execute import How, bank_for, score_dict, test_stream
 from innerloop.runs.learner import load_learner
 from innerloop.runs.spec import Spec
 
@@ -55,13 +56,17 @@ class Evaluate:
 
     def _predictor(self, asked: Spec, model: nn.Module) -> InnerLoop:
         rule = asked.test_rule()
+        names = [name for name, _ in model.named_parameters()]
+        if unknown := [layer for layer in self.freeze if not fnmatch.filter(names, f"{layer}.*")]:
+            raise ValueError(f"there is no layer {unknown[0]!r} to freeze; there are {', '.join(layers_of(model))}")
         frozen = freeze(rule, *self.freeze)
         if self.freeze and chosen(model, frozen.adapt) == chosen(model, rule.adapt):
             say(f"{', '.join(self.freeze)}: the inner loop of {asked.algorithm} changes nothing there, frozen or not")
         return frozen
 
     def run(self) -> None:
-        model, spec, shape, about = load_learner(self.checkpoint)
+        learner = load_learner(self.checkpoint)
+        model, spec = learner.model, learner.spec
         changes = {name: getattr(self, name) for name in ("way", "shot") if getattr(self, name) is not None}
         if self.data is not None:
             changes |= {"data": self.data, "split": ""}
@@ -73,12 +78,7 @@ class Evaluate:
                 f"the head has {spec.way} outputs, not {asked.way}: leave --way out or use --predictor nil"
             )
         device = pick_device(self.how.device)
-        known, channels = (about.get("classes"), None) if self.data is None else (None, shape[0])
-        bank = getattr(open_data(replace(asked, way=spec.way), self.how, known, channels=channels), self.part).to(
-            device
-        )
-        if bank.shape != shape:
-            raise ValueError(f"the network takes images of {shape} (c, h, w), {bank.name} has {bank.shape}")
+        bank = bank_for(learner, replace(asked, way=spec.way), self.how, self.part).to(device)
         query = (spec.test_query or asked.shot) if self.query is None else self.query
         stream = test_stream(bank, asked, spec.test_episodes if self.episodes is None else self.episodes, query)
         own = self.predictor == "own" and asked.test_rule().adapt

@@ -16,7 +16,7 @@ from innerloop.console import say
 from innerloop.paper.artifact import Panel, Series
 from innerloop.probing import Probe, probe
 from innerloop.runs.device import pick_device
-from innerloop.runs.execute import How, open_data, score_dict, test_stream
+from innerloop.runs.execute import How, bank_for, score_dict, test_stream
 from innerloop.runs.learner import load_learner
 
 
@@ -51,7 +51,8 @@ class ProbeCommand:
     def run(self) -> None:
         if self.out.suffix not in (".png", ".svg"):
             raise ValueError(f"--out ends in .png or .svg, got {self.out}")
-        model, spec, shape, about = load_learner(self.checkpoint)
+        learner = load_learner(self.checkpoint)
+        model, spec = learner.model, learner.spec
         changes: dict[str, Any] = {} if self.shot is None else {"shot": self.shot}
         if self.data is not None:
             changes |= {"data": self.data, "split": ""}
@@ -65,10 +66,7 @@ class ProbeCommand:
                 f"{spec.algorithm} training has no inner loop to look into; give one with --algorithm maml"
             )
         device = pick_device(self.how.device)
-        known, channels = (about.get("classes"), None) if self.data is None else (None, shape[0])
-        bank = getattr(open_data(asked, self.how, known, channels=channels), self.part).to(device)
-        if bank.shape != shape:
-            raise ValueError(f"the network takes images of {shape} (c, h, w), {bank.name} has {bank.shape}")
+        bank = bank_for(learner, asked, self.how, self.part).to(device)
         query = min(self.query, max(min(bank.sizes) - asked.shot, 1))
         found = probe(
             model.to(device),

@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from innerloop.console import percent, say
-from innerloop.runs.execute import How, train
+from innerloop.runs.execute import How, Writes, result_of, train
 from innerloop.runs.presets import FOLDER, PRESETS, preset
 from innerloop.runs.spec import Spec
 
@@ -35,6 +35,7 @@ class Train:
     ]
     spec: OmitArgPrefixes[Spec]
     how: OmitArgPrefixes[How] = field(default_factory=How)
+    writes: OmitArgPrefixes[Writes] = field(default_factory=Writes)
     out: Path | None = None
     """the run's folder; runs/<what is learnt>-<its settings but iterations> if not given"""
 
@@ -44,8 +45,9 @@ class Train:
                 f"{self.what} says what to train on, and --data {self.spec.data} something else: leave one out"
             )
         out = self.out or Path("runs") / self.spec.folder
-        say(f"{self.spec.title}: {self.spec.iterations} iterations in {out}")
-        result = train(self.spec, out, self.how)
+        done = ", done before" if result_of(self.spec, out) else ""
+        say(f"{self.spec.title}: {self.spec.iterations} iterations in {out}{done}")
+        result = train(self.spec, out, self.how, self.writes)
         for name, score in result["test"].items():
             print(f"{name:8} {percent(score)}  ({score['episodes']} episodes, norm: {score['norm']})")
         say(f"trained network: {out / 'best.safetensors'} (iteration {result['best_at']})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from torch import nn
 
 from innerloop.checkpoint import load_checkpoint, load_weights, write_whole
 from innerloop.data import NAMES, Splits, load
+from innerloop.data.mini_imagenet import HUB
 from innerloop.episodes import EpisodeStream, ImageBank, LabelledStream
 from innerloop.outer import Score, evaluate, meta_train
 from innerloop.rules import NIL, Predictor
 from innerloop.runs.device import device_name, pick_device, repeatable
 from innerloop.runs.display import Display
-from innerloop.runs.learner import best_of
+from innerloop.runs.learner import Learner, best_of
 from innerloop.runs.spec import Spec, as_dict
 from innerloop.runs.state import Run, number
 from innerloop.runs.store import Stop, claimed, read_json
@@ -36,6 +37,12 @@ class How:
     """where omniglot or mini-imagenet lies: a folder; for mini-imagenet also hf://owner/name on Hugging Face"""
     skip_bad: bool = False
     """leave damaged images and small classes of a folder out"""
+
+
+@dataclass(frozen=True)
+class Writes:
+    """What a run writes while it trains."""
+
     checkpoint_seconds: float = 30.0
     """seconds between checkpoints; a kill costs at most these"""
     tensorboard: bool = False
@@ -46,7 +53,7 @@ class Interrupted(Exception):
     """The run stopped on request, in a state that goes on."""
 
 
-def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
+def train(spec: Spec, out: Path, how: How, writes: Writes | None = None) -> dict[str, Any]:
     """Meta-train as `spec` says in the folder `out`, going on where an earlier start of it stopped; then test.
 
     A run can be made longer: started again with more iterations, it goes on from its last one.
@@ -61,23 +68,35 @@ def train(spec: Spec, out: Path, how: How) -> dict[str, Any]:
         Interrupted: Ctrl-C or SIGTERM; what was done is saved.
     """
     with claimed(out, as_dict(spec)), repeatable():
-        finished = out / "result.json"
-        if finished.exists() and (result := read_json(finished)).get("spec") == as_dict(spec):
+        if result := result_of(spec, out):
             return result
         device = pick_device(how.device)
         last = out / "last.safetensors"
-        known = load_checkpoint(last).about.get("classes") if last.exists() else None
-        data = open_data(spec, how, known).to(device)
+        about = load_checkpoint(last).about if last.exists() else {}
+        how = _from_where_it_was(how, about)
+        data = open_data(spec, how, about.get("classes")).to(device)
         _check_ways(data, spec)
         model = first_weights(spec, data, out).to(device)
         # On a GPU Adam's step count stays there, so that no step waits for it.
         trained = [p for p in model.parameters() if p.requires_grad]
         adam = torch.optim.Adam(trained, spec.meta_lr, capturable=device.type == "cuda")
-        run = Run(spec, out, data.train.shape, model, adam, classes=classes_of(data, spec))
-        _train(run, data, how)
+        source, classes = _wherever_one_is(how.source), classes_of(data, spec)
+        run = Run(spec, out, data.train.shape, model, adam, classes=classes, source=source)
+        _train(run, data, how, writes or Writes())
         result = _test(run, data, how)
-        write_whole(finished, json.dumps(result, indent=1).encode())
+        write_whole(out / "result.json", json.dumps(result, indent=1).encode())
         return result
+
+
+def result_of(spec: Spec, out: Path) -> dict[str, Any] | None:
+    """The result of a run that is finished; None of one that is not, or of another one.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = out / "result.json"
+    result = read_json(path) if path.exists() else {}
+    return result if result.get("spec") == as_dict(spec) else None
 
 
 def _check_ways(data: Splits, spec: Spec) -> None:
@@ -90,7 +109,7 @@ def _check_ways(data: Splits, spec: Spec) -> None:
         )
 
 
-def _train(run: Run, data: Splits, how: How) -> None:
+def _train(run: Run, data: Splits, how: How, writes: Writes) -> None:
     spec, out, model = run.spec, run.out, run.model
     stream = training_stream(data.train, spec)
     validation = test_stream(data.val, spec, spec.val_episodes, spec.query)
@@ -105,7 +124,7 @@ def _train(run: Run, data: Splits, how: How) -> None:
     begun, saved = time.monotonic() - run.seconds, time.monotonic()
     with (
         open(out / "metrics.jsonl", "ab") as metrics,
-        Display(spec.title, spec.iterations, run.iteration, out if how.tensorboard else None) as display,
+        Display(spec.title, spec.iterations, run.iteration, out if writes.tensorboard else None) as display,
         Stop() as stop,
     ):
         if spec.iterations == 0:
@@ -124,7 +143,7 @@ def _train(run: Run, data: Splits, how: How) -> None:
                 display.validated(run.iteration, score.mean)
             if spec.keep and run.iteration % spec.keep == 0:
                 run.keep()
-            if validates or stop.asked or time.monotonic() - saved > how.checkpoint_seconds:
+            if validates or stop.asked or time.monotonic() - saved > writes.checkpoint_seconds:
                 run.save(metrics)
                 saved = time.monotonic()
             if stop.asked:
@@ -191,6 +210,37 @@ def open_data(
             "Put them back among those to train on, or train anew with another --out."
         )
     return data
+
+
+def bank_for(learner: Learner, asked: Spec, how: How, part: str) -> ImageBank:
+    """The images of a part (train, val, test) of what `asked` names, on the CPU, as the network takes them.
+
+    The data of its own run are looked for where the run found them, if `how` names no source.
+
+    Raises:
+        FileNotFoundError: the data is not there.
+        ValueError: it is damaged, was trained on, or has other shapes than the network takes.
+    """
+    own = (asked.data, asked.split) == (learner.spec.data, learner.spec.split)
+    if own:
+        data = open_data(asked, _from_where_it_was(how, learner.about), learner.about.get("classes"))
+    else:
+        data = open_data(asked, how, channels=learner.shape[0])
+    bank: ImageBank = getattr(data, part)
+    if bank.shape != learner.shape:
+        raise ValueError(f"the network takes images of {learner.shape} (c, h, w), {bank.name} has {bank.shape}")
+    return bank
+
+
+def _from_where_it_was(how: How, about: dict[str, Any]) -> How:
+    """With the source that a checkpoint remembers, if none is given and it is still there."""
+    source: str | None = about.get("source")
+    there = source is not None and (source.startswith(HUB) or Path(source).exists())
+    return replace(how, source=source) if how.source is None and there else how
+
+
+def _wherever_one_is(source: str | None) -> str | None:
+    return source if source is None or source.startswith(HUB) else str(Path(source).expanduser().resolve())
 
 
 def first_weights(spec: Spec, data: Splits, out: Path) -> nn.Sequential:

@@ -36,6 +36,7 @@ class Run:
     best_at: int = 0
     seconds: float = 0.0
     classes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])  # of each part of a folder
+    source: str | None = None  # where the data lay
     block: list[Tensor] = field(default_factory=list[Tensor])  # (loss, accuracy) since the last line of metrics
 
     def advance(self, step: Step) -> None:
@@ -67,7 +68,7 @@ class Run:
 
     def _save_network(self, name: str, more: dict[str, Any]) -> None:
         about = {"spec": as_dict(self.spec), "shape": self.shape, "iteration": self.iteration}
-        about |= {"classes": self.classes}
+        about |= {"classes": self.classes, "source": self.source}
         save_checkpoint(self.out / f"{name}.safetensors", self.model.state_dict(), about | more)
 
     def check_finite(self) -> None:
@@ -91,7 +92,7 @@ class Run:
         if self.block:
             tensors["block"] = torch.stack(self.block)
         about: dict[str, Any] = {
-            key: getattr(self, key) for key in ("iteration", "best", "best_at", "seconds", "classes")
+            key: getattr(self, key) for key in ("iteration", "best", "best_at", "seconds", "classes", "source")
         }
         os.fsync(metrics.fileno())
         save_checkpoint(self.out / "last.safetensors", tensors, about | {"metrics_bytes": metrics.tell()})
