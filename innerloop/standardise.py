@@ -15,6 +15,7 @@ which is symmetric, so in the direction of v its derivative with respect to g is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,8 @@ import torch
 from torch import Tensor
 
 from innerloop.by_task import Dims, each_task, over_tasks, signed
+
+_CACHED = 6 * 2**20  # bytes of images that are worked on at a time
 
 
 def standardise(x: Tensor, eps: float, shift: Tensor | None = None, *, relu: bool = False) -> Tensor:
@@ -120,7 +123,7 @@ def _second(
 
 
 def halved(x: Tensor, eps: float) -> Tensor:
-    """`standardise` of x, (n, c, h, w), then 2x2 max pooling: going back takes one tensor as large as x, not two.
+    """`standardise` of x, (n, c, h, w), then 2x2 max pooling: neither way makes a standardised tensor as large as x.
 
     With U the way back through the pooling and g as large as the pooled y, the first derivative is P(U g).
     """
@@ -135,9 +138,10 @@ class _Halved(torch.autograd.Function):
     def forward(x: Tensor, eps: float, tasks: bool) -> tuple[Any, ...]:
         if tasks:
             return each_task(lambda x: _Halved.forward(x, eps, False), x)
-        y, mean, r = torch.native_batch_norm(x, None, None, None, None, True, 0.0, eps)
-        pooled, where = torch.ops.aten.max_pool2d_with_indices(y, [2, 2])
-        return pooled, mean, r, where
+        mean, variance = torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)
+        r = torch.rsqrt(variance + eps)
+        pooled, where = torch.ops.aten.max_pool2d_with_indices(x, [2, 2])  # r is positive: y is largest where x is
+        return torch.addcmul(_wide(-mean * r, x), pooled, _wide(r, x)), mean, r, where
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -169,7 +173,9 @@ class _HalvedGradient(torch.autograd.Function):
         count, (mean, r) = x.numel() // x.shape[1], (_wide(part, x) for part in (mean, r))
         total, slope = (part.sum((0, 2, 3), keepdim=True) for part in (g, g * pooled))
         of_x = -r * r * slope / count
-        p = _unpooled(g * r, x, where).addcmul_(x, of_x).sub_(of_x * mean + r * total / count)
+        p, constant = torch.empty_like(x), of_x * mean + r * total / count
+        for part, *parts in _few_images(p, g * r, x, where):
+            _unpooled(*parts, out=part).addcmul_(parts[1], of_x).sub_(constant)
         return p, total.flatten(), slope.flatten()
 
     @staticmethod
@@ -207,10 +213,16 @@ def _halved_second(
     return r * (v_picked - v_mean - a * pooled), by_x
 
 
-def _unpooled(g: Tensor, like: Tensor, where: Tensor) -> Tensor:
+def _unpooled(g: Tensor, like: Tensor, where: Tensor, out: Tensor | None = None) -> Tensor:
     """U g: zeros in the shape and layout of `like`, but where the pooled values came from."""
-    backward = torch.ops.aten.max_pool2d_with_indices_backward
-    return backward(g, like.detach(), [2, 2], [2, 2], [0, 0], [1, 1], False, where)
+    backward, into = torch.ops.aten.max_pool2d_with_indices_backward, {} if out is None else {"grad_input": out}
+    return backward(g, like.detach(), [2, 2], [2, 2], [0, 0], [1, 1], False, where, **into)
+
+
+def _few_images(first: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same images of every tensor, few at a time on a CPU: what one pass writes, the next finds in the cache."""
+    few = len(first) if first.is_cuda else max(_CACHED // (first[:1].nbytes or 1), 1)
+    return zip(*(x.split(few or 1) for x in (first, *others)), strict=True)
 
 
 def _picked(v: Tensor, where: Tensor) -> Tensor:
