@@ -127,7 +127,8 @@ class FewShotClassifier:
         tensors = self.learner.model.state_dict()
         tensors |= {"support.images": learnt.images, "support.labels": learnt.labels}
         settings = {"method": self.method, "norm": self.norm, "invert": self.invert}
-        about = {**self.learner.about, "classifier": {"settings": settings, "classes": classes}}
+        about = {key: value for key, value in self.learner.about.items() if key != "source"}  # others have other disks
+        about |= {"classifier": {"settings": settings, "classes": classes}}
         save_checkpoint(Path(path).expanduser(), tensors, about)
 
     def fit(self, images: Iterable[Any], labels: Iterable[Hashable]) -> Self:

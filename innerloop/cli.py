@@ -39,7 +39,7 @@ COMMANDS: dict[str, Any] = {
 
 def main() -> None:
     """Entry point: user mistakes end in one line and exit code 1."""
-    if sys.argv[1:] == ["--version"]:
+    if sys.argv[1:2] == ["--version"]:
         print(f"innerloop {__version__}")
         return
     warnings.formatwarning = lambda message, *_, **__: f"innerloop: warning: {message}\n"
@@ -60,11 +60,11 @@ def main() -> None:
         sys.exit(130)
 
 
-_ABOUT = "Few-shot learning by gradient descent: MAML, ANIL, NIL and everything between."
+_ABOUT = "Few-shot learning by gradient descent: MAML, ANIL, NIL and everything between. --version says which this is."
 
 
 def _parsed(arguments: list[str]) -> Any:
-    """The command as given, or exit code 2 and one line, where tyro draws a box with several parts.
+    """The command as given; what tyro says in a box with several parts becomes one line, with exit code 2.
 
     Once it is known which command it is, the others are left out, lest a message speaks of their options.
     """

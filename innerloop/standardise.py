@@ -15,7 +15,6 @@ which is symmetric, so in the direction of v its derivative with respect to g is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -141,7 +140,7 @@ class _Halved(torch.autograd.Function):
         mean, variance = torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)
         r = torch.rsqrt(variance + eps)
         pooled, where = torch.ops.aten.max_pool2d_with_indices(x, [2, 2])  # r is positive: y is largest where x is
-        return torch.addcmul(_wide(-mean * r, x), pooled, _wide(r, x)), mean, r, where
+        return pooled.sub_(_wide(mean, x)).mul_(_wide(r, x)), mean, r, where
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -173,10 +172,7 @@ class _HalvedGradient(torch.autograd.Function):
         count, (mean, r) = x.numel() // x.shape[1], (_wide(part, x) for part in (mean, r))
         total, slope = (part.sum((0, 2, 3), keepdim=True) for part in (g, g * pooled))
         of_x = -r * r * slope / count
-        p, constant = torch.empty_like(x), of_x * mean + r * total / count
-        for part, *parts in _few_images(p, g * r, x, where):
-            _unpooled(*parts, out=part).addcmul_(parts[1], of_x).sub_(constant)
-        return p, total.flatten(), slope.flatten()
+        return _spread(g * r, x, where, of_x, of_x * mean + r * total / count), total.flatten(), slope.flatten()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -213,16 +209,21 @@ def _halved_second(
     return r * (v_picked - v_mean - a * pooled), by_x
 
 
-def _unpooled(g: Tensor, like: Tensor, where: Tensor, out: Tensor | None = None) -> Tensor:
+def _unpooled(g: Tensor, like: Tensor, where: Tensor, **out: Tensor) -> Tensor:
     """U g: zeros in the shape and layout of `like`, but where the pooled values came from."""
-    backward, into = torch.ops.aten.max_pool2d_with_indices_backward, {} if out is None else {"grad_input": out}
-    return backward(g, like.detach(), [2, 2], [2, 2], [0, 0], [1, 1], False, where, **into)
+    backward = torch.ops.aten.max_pool2d_with_indices_backward
+    return backward(g, like.detach(), [2, 2], [2, 2], [0, 0], [1, 1], False, where, **out)
 
 
-def _few_images(first: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same images of every tensor, few at a time on a CPU: what one pass writes, the next finds in the cache."""
-    few = len(first) if first.is_cuda else max(_CACHED // (first[:1].nbytes or 1), 1)
-    return zip(*(x.split(few or 1) for x in (first, *others)), strict=True)
+def _spread(g: Tensor, x: Tensor, where: Tensor, of_x: Tensor, constant: Tensor) -> Tensor:
+    """U g + of_x x - constant; on a CPU few images at a time: what one pass writes, the next finds in the cache."""
+    few = len(x) if x.is_cuda else max(_CACHED // x[:1].nbytes, 1)
+    if few >= len(x):
+        return _unpooled(g, x, where).addcmul_(x, of_x).sub_(constant)
+    whole = torch.empty_like(x)
+    for part, *some in zip(*(y.split(few) for y in (whole, g, x, where)), strict=True):
+        _unpooled(*some, grad_input=part).addcmul_(some[1], of_x).sub_(constant)
+    return whole
 
 
 def _picked(v: Tensor, where: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from tiny import call, complaint, options
 
+import innerloop
 from innerloop import console
 from innerloop.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.classifier import FewShotClassifier, read_folder
@@ -130,11 +131,35 @@ def test_a_run_remembers_where_its_data_lay(pictures, tmp_path, monkeypatch):
     assert call(*longer).code == 0
     assert call("evaluate", out, *few).code == call("probe", out, *few).code == 0
     assert asked == ["../data", where, where, where]
+    assert call("evaluate", out, *few, "--data", "omniglot").code == 0
+    assert asked.pop() == where, "its own data"
     assert call("evaluate", out, *few, "--source", "elsewhere").code == 0
     assert call("evaluate", out, *few, "--data", "mini-imagenet").code == 0
     (tmp_path / "data").rmdir()
     assert call("evaluate", out, *few).code == 0
     assert asked[4:] == ["elsewhere", None, None]
+
+
+def test_the_source_of_a_run_may_move(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("innerloop.runs.execute.load", lambda *_, **__: load(pictures, size=20))
+    out, words = tmp_path / "run", ("train", "omniglot-5way-1shot", "--out", tmp_path / "run")
+    for name, iterations in (("there", 7), ("here", 8)):
+        (tmp_path / name).mkdir()
+        assert call(*words, *options(spatial_mean=True, iterations=iterations), "--source", tmp_path / name).code == 0
+        for file in ("best", "last"):
+            assert load_checkpoint(out / f"{file}.safetensors").about["source"] == str(tmp_path / name)
+    FewShotClassifier.load(out).fit(*read_folder(pictures / "test")).save(tmp_path / "mine.safetensors")
+    assert "source" not in load_checkpoint(tmp_path / "mine.safetensors").about
+
+
+def test_the_version():
+    assert call("--version") == (0, f"innerloop {innerloop.__version__}\n", "")
+
+
+def test_a_message_speaks_of_its_own_command(run):
+    assert complaint(call("evaluate", run, "--iterations", 3)) == (
+        "Unrecognized options: --iterations, 3. For full helptext, run innerloop evaluate --help"
+    )
 
 
 def test_a_finished_run_says_so(run, pictures):
@@ -177,7 +202,7 @@ def test_freezing_what_does_not_adapt_is_said(run, pictures, tmp_path):
     anil = tmp_path / "anil"
     assert call("train", pictures, "--out", anil, *RUN, "--algorithm", "anil").code == 0
     said = call("evaluate", anil, "--freeze", "block1", "block2", "--device", "cpu").err
-    assert "block1, block2: the inner loop of anil changes nothing there, frozen or not\n" in said
+    assert "block1: the inner loop of this run changes nothing there, frozen or not\nblock2: the inner" in said
     assert "changes nothing" not in call("evaluate", run, "--freeze", "block1", "--device", "cpu").err
 
 
@@ -416,7 +441,7 @@ def test_a_corrupt_image_is_named_and_can_be_skipped(pictures, tmp_path):
         ),
         (["--shot", 4], "5 of the 5 classes of shapes/train have fewer than the 6 images that 4 shots and 2 queries"),
         (["--test-query", 5], "3 of the 3 classes of shapes/test have fewer than the 6 images"),
-        (["--split", "nowhere.csv"], "there is no split file nowhere.csv"),
+        (["--split", "nowhere.csv"], f"there is no split file {Path.cwd() / 'nowhere.csv'}"),
         (["--size", 2, "--pooling", "max"], "images of 2 pixels are too small"),
         (["--adapt", "block7.*"], "adapt pattern 'block7.*' matches no parameter"),
         (["--device", "cuda:99"], "no device 'cuda:99' here"),

@@ -39,9 +39,9 @@ class Classify:
     def run(self) -> None:
         if not self.images:
             raise ValueError("no images to classify; give one or more after the checkpoint")
+        images = [image for given in self.images for image in _images(given.expanduser())]
         classifier = FewShotClassifier.load(self.checkpoint, method=self.method, norm=self.norm, device=self.device)
         classifier.fit(*read_folder(self.support))
-        images = [image for given in self.images for image in _images(given)]
         rows = classifier.predict_proba(images)
         names = [str(name) for name in classifier.classes_]
         if classifier.method_ == "nil":

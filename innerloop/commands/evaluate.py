@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from math import isnan
 from pathlib import Path
 from typing import Literal
@@ -13,13 +13,12 @@ from torch import nn
 from tyro.conf import OmitArgPrefixes, Positional
 
 from innerloop.console import say
-from innerloop.inner import InnerLoop
 from innerloop.modules import chosen, layers_of
 from innerloop.norm import Norm
 from innerloop.outer import evaluate
-from innerloop.rules import NIL, freeze
+from innerloop.rules import NIL, Predictor, freeze
 from innerloop.runs.device import pick_device
-from innerloop.runs.execute import How, bank_for, score_dict, test_stream
+from innerloop.runs.execute import How, bank_for, data_named, score_dict, test_stream
 from innerloop.runs.learner import load_learner
 from innerloop.runs.spec import Spec
 
@@ -54,22 +53,27 @@ class Evaluate:
     json: bool = False
     """print JSON"""
 
-    def _predictor(self, asked: Spec, model: nn.Module) -> InnerLoop:
+    def _predictor(self, asked: Spec, model: nn.Module) -> Predictor:
+        own = self.predictor == "own" and asked.test_rule().adapt
+        if not own and self.freeze:
+            raise ValueError("without an inner loop there is nothing to freeze: leave --freeze out")
+        if not own:
+            return NIL(way=asked.way)
         rule = asked.test_rule()
         names = [name for name, _ in model.named_parameters()]
-        if unknown := [layer for layer in self.freeze if not fnmatch.filter(names, f"{layer}.*")]:
-            raise ValueError(f"there is no layer {unknown[0]!r} to freeze; there are {', '.join(layers_of(model))}")
-        frozen = freeze(rule, *self.freeze)
-        if self.freeze and chosen(model, frozen.adapt) == chosen(model, rule.adapt):
-            say(f"{', '.join(self.freeze)}: the inner loop of {asked.algorithm} changes nothing there, frozen or not")
-        return frozen
+        for layer in self.freeze:
+            if not any(fnmatchcase(name, f"{layer}.*") for name in names):
+                raise ValueError(f"there is no layer {layer!r} to freeze; there are {', '.join(layers_of(model))}")
+            if chosen(model, freeze(rule, layer).adapt) == chosen(model, rule.adapt):
+                say(f"{layer}: the inner loop of this run changes nothing there, frozen or not")
+        return freeze(rule, *self.freeze)
 
     def run(self) -> None:
         learner = load_learner(self.checkpoint)
         model, spec = learner.model, learner.spec
         changes = {name: getattr(self, name) for name in ("way", "shot") if getattr(self, name) is not None}
-        if self.data is not None:
-            changes |= {"data": self.data, "split": ""}
+        if self.data is not None and data_named(self.data) != spec.data:
+            changes |= {"data": data_named(self.data), "split": ""}
         if self.steps is not None:
             changes["test_steps"] = self.steps
         asked = replace(spec, **changes)
@@ -77,14 +81,11 @@ class Evaluate:
             raise ValueError(
                 f"the head has {spec.way} outputs, not {asked.way}: leave --way out or use --predictor nil"
             )
+        predictor = self._predictor(asked, model)
         device = pick_device(self.how.device)
         bank = bank_for(learner, replace(asked, way=spec.way), self.how, self.part).to(device)
         query = (spec.test_query or asked.shot) if self.query is None else self.query
         stream = test_stream(bank, asked, spec.test_episodes if self.episodes is None else self.episodes, query)
-        own = self.predictor == "own" and asked.test_rule().adapt
-        if self.freeze and not own:
-            raise ValueError("without an inner loop there is nothing to freeze: leave --freeze out")
-        predictor = self._predictor(asked, model) if own else NIL(way=asked.way)
         score = evaluate(predictor, model.to(device), stream, norm=self.norm, at_once=self.how.at_once)
         if self.json:
             print(json.dumps(score_dict(score)))
@@ -92,5 +93,5 @@ class Evaluate:
         for step, (mean, half) in enumerate(score.per_step):
             spread = "" if isnan(half) else f" ± {100 * half:.2f}"  # of one episode there is none
             print(f"{step:2} steps  {100 * mean:.2f}{spread} %")
-        tested = "own inner loop" if own else "NIL"
+        tested = "NIL" if isinstance(predictor, NIL) else "own inner loop"
         say(f"{tested}, {asked.way}-way {asked.shot}-shot on {bank.name}, {query} queries a class: {score}")

@@ -16,7 +16,7 @@ from innerloop.console import say
 from innerloop.paper.artifact import Panel, Series
 from innerloop.probing import Probe, probe
 from innerloop.runs.device import pick_device
-from innerloop.runs.execute import How, bank_for, score_dict, test_stream
+from innerloop.runs.execute import How, bank_for, data_named, score_dict, test_stream
 from innerloop.runs.learner import load_learner
 
 
@@ -54,8 +54,8 @@ class ProbeCommand:
         learner = load_learner(self.checkpoint)
         model, spec = learner.model, learner.spec
         changes: dict[str, Any] = {} if self.shot is None else {"shot": self.shot}
-        if self.data is not None:
-            changes |= {"data": self.data, "split": ""}
+        if self.data is not None and data_named(self.data) != spec.data:
+            changes |= {"data": data_named(self.data), "split": ""}
         if self.algorithm is not None:
             changes |= {"algorithm": self.algorithm, "adapt": (), "body": ""}
         if self.steps is not None:

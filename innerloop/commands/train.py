@@ -9,7 +9,8 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from innerloop.console import percent, say
-from innerloop.runs.execute import How, Writes, result_of, train
+from innerloop.data import NAMES
+from innerloop.runs.execute import How, Writes, data_named, result_of, train, whole_path
 from innerloop.runs.presets import FOLDER, PRESETS, preset
 from innerloop.runs.spec import Spec
 
@@ -20,9 +21,9 @@ def start_of(what: str) -> Spec:
     Raises:
         ValueError: it is neither a preset nor there.
     """
-    if what in PRESETS or not what or not Path(what).exists():
+    if what in PRESETS or not what or not Path(what).expanduser().exists():
         return preset(what)
-    return replace(FOLDER, data=str(Path(what).resolve()))
+    return replace(FOLDER, data=whole_path(what))
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,16 @@ class Train:
     """the run's folder; runs/<what is learnt>-<its settings but iterations> if not given"""
 
     def run(self) -> None:
-        if self.spec.data != start_of(self.what).data:
+        data, split = data_named(self.spec.data), self.spec.split
+        if data != start_of(self.what).data:
             raise ValueError(
-                f"{self.what} says what to train on, and --data {self.spec.data} something else: leave one out"
+                f"{self.what} says what to train on, and --data {self.spec.data} something else: leave --data out"
             )
-        out = self.out or Path("runs") / self.spec.folder
-        done = ", done before" if result_of(self.spec, out) else ""
-        say(f"{self.spec.title}: {self.spec.iterations} iterations in {out}{done}")
-        result = train(self.spec, out, self.how, self.writes)
+        spec = replace(self.spec, data=data, split=whole_path(split) if split and data not in NAMES else split)
+        out = self.out or Path("runs") / spec.folder
+        done = ", done before" if result_of(spec, out) else ""
+        say(f"{spec.title}: {spec.iterations} iterations in {out}{done}")
+        result = train(spec, out, self.how, self.writes)
         for name, score in result["test"].items():
             print(f"{name:8} {percent(score)}  ({score['episodes']} episodes, norm: {score['norm']})")
         say(f"trained network: {out / 'best.safetensors'} (iteration {result['best_at']})")

@@ -93,9 +93,15 @@ def folder_splits(
         bank = _bank(name, sides, how)
         grouped = list(zip(bank.classes, bank.groups, strict=True))
         return _chosen(bank, {part: [label for label, group in grouped if group == part] for part in sides})
-    chosen = known if split_file is None else _read_split(Path(split_file).expanduser())  # before the long decoding
+    chosen = None if split_file is None else _read_split(Path(split_file).expanduser())  # before the long decoding
     bank = _bank(name, {"": root}, how)
-    if chosen is not None:
+    then = {label for labels in (known or {}).values() for label in labels}
+    if chosen is None and (gone := then - {*bank.classes}):
+        raise ValueError(
+            f"{name} lacks classes that this run was trained, validated or tested on, or they were left out: "
+            f"{listed(sorted(gone))}. Put them back, or train anew with another --out."
+        )
+    if chosen := chosen or known:
         return _chosen(bank, chosen)
     parts = zip(Splits._fields, bank.split(*_with_room(fractions, len(bank), way), seed=seed), strict=True)
     return Splits(*(replace(part, name=f"{name}/{side}") for side, part in parts))

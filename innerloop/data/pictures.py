@@ -48,18 +48,20 @@ def _image(values: Any, channels: int) -> Image.Image:
     """An array or tensor as 8-bit grey or RGB."""
     values = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     got = f"{values.dtype} {values.shape}"
-    if values.dtype.kind == "f" and values.ndim in (2, 3):
+    if values.dtype.kind == "f" and values.ndim in (2, 3) and values.size:
         if not (values.min() >= 0 and values.max() <= 1):
             raise ValueError(f"{_EXPECTED}; got floats from {values.min()} to {values.max()}")
         values = (values * 255).round().astype(np.uint8)
-    if values.ndim == 2:
+    flat = values.ndim == 2
+    if flat:
         values = values[..., None]
     elif values.ndim == 3 and values.shape[0] in _CHANNELS and values.shape[2] not in _CHANNELS:
         values = values.transpose(1, 2, 0)
     if values.dtype != np.uint8 or values.ndim != 3 or min(values.shape[:2]) < 4:
         raise ValueError(f"{_EXPECTED}; got {got}. Give a single image as [image].")
     if values.shape[2] != channels:
-        raise ValueError(f"the network takes {channels} channels, got {got}; files and PIL images are converted")
+        one = ". Give a single image as [image]" if flat else ""
+        raise ValueError(f"the network takes {channels} channels, got {got}; files and PIL images are converted{one}")
     return Image.fromarray(np.ascontiguousarray(values[..., 0] if channels == 1 else values))
 
 
@@ -67,6 +69,10 @@ def listed(images: Iterable[Any]) -> list[Any]:
     """A sequence of images, or an array whose first axis counts them, as a list."""
     if isinstance(images, str | bytes | os.PathLike | Image.Image) or not isinstance(images, Iterable):
         raise ValueError(f"expected a sequence of images, got {type(images).__name__}; give a single one as [image]")
+    if isinstance(images, np.ndarray | Tensor) and "float" in str(images.dtype):
+        shape = tuple(images.shape)
+        if len(shape) == 3 and shape[0] in _CHANNELS:
+            raise ValueError(f"{shape} may be one image or {shape[0]}: give one as [image], several as (n, c, h, w)")
     pictures = list(images)
     if not pictures:
         raise ValueError("there are no images; give one or more")

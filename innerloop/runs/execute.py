@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from torch import nn
 
 from innerloop.checkpoint import load_checkpoint, load_weights, write_whole
 from innerloop.data import NAMES, Splits, load
+from innerloop.data.images import listed
 from innerloop.data.mini_imagenet import HUB
 from innerloop.episodes import EpisodeStream, ImageBank, LabelledStream
 from innerloop.outer import Score, evaluate, meta_train
@@ -20,7 +23,7 @@ from innerloop.rules import NIL, Predictor
 from innerloop.runs.device import device_name, pick_device, repeatable
 from innerloop.runs.display import Display
 from innerloop.runs.learner import Learner, best_of
-from innerloop.runs.spec import Spec, as_dict
+from innerloop.runs.spec import ADDED, Spec, as_dict
 from innerloop.runs.state import Run, number
 from innerloop.runs.store import Stop, claimed, read_json
 
@@ -34,7 +37,8 @@ class How:
     at_once: int | None = None
     """tasks in memory at once; fewer need less memory"""
     source: str | None = None
-    """where omniglot or mini-imagenet lies: a folder; for mini-imagenet also hf://owner/name on Hugging Face"""
+    """where omniglot or mini-imagenet lies: a folder; for mini-imagenet also hf://owner/name on Hugging Face. A run
+    remembers it"""
     skip_bad: bool = False
     """leave damaged images and small classes of a folder out"""
 
@@ -74,7 +78,7 @@ def train(spec: Spec, out: Path, how: How, writes: Writes | None = None) -> dict
         last = out / "last.safetensors"
         about = load_checkpoint(last).about if last.exists() else {}
         how = _from_where_it_was(how, about)
-        data = open_data(spec, how, about.get("classes")).to(device)
+        data = open_data(spec, how, about.get("classes"), channels=about.get("shape", (None,))[0]).to(device)
         _check_ways(data, spec)
         model = first_weights(spec, data, out).to(device)
         # On a GPU Adam's step count stays there, so that no step waits for it.
@@ -96,7 +100,7 @@ def result_of(spec: Spec, out: Path) -> dict[str, Any] | None:
     """
     path = out / "result.json"
     result = read_json(path) if path.exists() else {}
-    return result if result.get("spec") == as_dict(spec) else None
+    return result if {**ADDED, **result.get("spec", {})} == as_dict(spec) else None
 
 
 def _check_ways(data: Splits, spec: Spec) -> None:
@@ -201,15 +205,33 @@ def open_data(
     if how.skip_bad:
         options["skip_bad"] = True
     if spec.data not in NAMES:
-        options |= {"known": known, "grey": None if channels is None else channels == 1}
+        options["known"] = known
     data = load(spec.data, **options)
-    trained = set(known["train"]) if known else set()
-    if moved := sorted(trained & {*data.val.classes, *data.test.classes}):
-        raise ValueError(
-            f"{spec.data} has classes to validate or test that this run was trained on: {', '.join(moved[:5])}. "
-            "Put them back among those to train on, or train anew with another --out."
-        )
+    if spec.data not in NAMES and channels not in (None, data.train.shape[0]):
+        data = load(spec.data, **options, grey=channels == 1)
+    if known:
+        _check_moved(spec, known, data)
     return data
+
+
+def _check_moved(spec: Spec, known: dict[str, list[str]], data: Splits) -> None:
+    trained, chosen_by = set(known["train"]), set(known["val"])
+    moved = trained & {*data.val.classes, *data.test.classes} or chosen_by & set(data.test.classes)
+    if moved:
+        raise ValueError(
+            f"{spec.data} has classes to validate or test that this run was trained or validated on: "
+            f"{listed(sorted(moved))}. Put them back where they were, or train anew with another --out."
+        )
+
+
+def data_named(what: str) -> str:
+    """A data set's name as it is, a folder's as its whole path."""
+    return what if what in NAMES or not Path(what).expanduser().exists() else whole_path(what)
+
+
+def whole_path(path: str) -> str:
+    """The same wherever one is; unlike with `Path.resolve`, links stay links."""
+    return os.path.abspath(Path(path).expanduser())
 
 
 def bank_for(learner: Learner, asked: Spec, how: How, part: str) -> ImageBank:
@@ -221,12 +243,18 @@ def bank_for(learner: Learner, asked: Spec, how: How, part: str) -> ImageBank:
         FileNotFoundError: the data is not there.
         ValueError: it is damaged, was trained on, or has other shapes than the network takes.
     """
-    own = (asked.data, asked.split) == (learner.spec.data, learner.spec.split)
+    own, known = asked.data == learner.spec.data, learner.about.get("classes") or {}
     if own:
-        data = open_data(asked, _from_where_it_was(how, learner.about), learner.about.get("classes"))
-    else:
-        data = open_data(asked, how, channels=learner.shape[0])
+        how = _from_where_it_was(how, learner.about)
+    data = open_data(asked, how, known if own else None, channels=learner.shape[0])
     bank: ImageBank = getattr(data, part)
+    trained = set(known.get("train", ())) & set(bank.classes)
+    if not own and asked.data not in NAMES and trained:
+        warnings.warn(
+            f"{len(trained)} of the {len(bank)} classes of {bank.name} are called as classes that this run was trained "
+            f"on ({listed(sorted(trained))}): if they are, this is no test of new classes",
+            stacklevel=2,
+        )
     if bank.shape != learner.shape:
         raise ValueError(f"the network takes images of {learner.shape} (c, h, w), {bank.name} has {bank.shape}")
     return bank
@@ -240,7 +268,7 @@ def _from_where_it_was(how: How, about: dict[str, Any]) -> How:
 
 
 def _wherever_one_is(source: str | None) -> str | None:
-    return source if source is None or source.startswith(HUB) else str(Path(source).expanduser().resolve())
+    return source if source is None or source.startswith(HUB) else whole_path(source)
 
 
 def first_weights(spec: Spec, data: Splits, out: Path) -> nn.Sequential:

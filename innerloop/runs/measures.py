@@ -6,12 +6,10 @@ measure, share it. An answer is a dict that JSON can hold.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
-from innerloop.runs.spec import Spec
+from innerloop.runs.spec import Spec, digest
 
 
 @dataclass(frozen=True)
@@ -107,5 +105,4 @@ def subject(measure: Measure) -> Spec:
 def name_of(measure: Measure) -> str:
     """Such as accuracy-0123abcd: what the file with the answer is called."""
     kind = type(measure).__name__.lower()
-    digest = hashlib.blake2b(json.dumps(asdict(measure)).encode(), digest_size=4).hexdigest()
-    return f"{kind}-{digest}"
+    return f"{kind}-{digest(measure)}"

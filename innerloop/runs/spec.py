@@ -59,7 +59,7 @@ class Spec:
     pooling: Literal["max", "stride"] = "max"
     """how a block of conv4 halves its image"""
     halvings: int = 4
-    """how many of conv4's four blocks halve their image: the first ones"""
+    """how many of the four blocks halve their image: the first ones (conv4)"""
     spatial_mean: bool = False
     """average the last layer over space instead of flattening it (conv4)"""
     head_std: float | None = None
@@ -100,13 +100,15 @@ class Spec:
         for name in ("lr", "meta_lr", "clip", "head_std", "norm_eps"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.halvings <= 4:
+            raise ValueError(f"halvings must be 0 to 4, since conv4 has four blocks, got {self.halvings}")
         if self.body and self.algorithm != "anil":
             raise ValueError(f"only the head is trained on another run's body: --algorithm anil, not {self.algorithm}")
 
     @property
     def key(self) -> str:
         """Eight hexadecimal digits that name these settings."""
-        return hashlib.blake2b(json.dumps(asdict(self)).encode(), digest_size=4).hexdigest()
+        return digest(self)
 
     @property
     def title(self) -> str:
@@ -173,6 +175,20 @@ class Spec:
             head_std=self.head_std,
             generator=generator,
         )
+
+
+ADDED: dict[str, Any] = {"halvings": 4}
+"""Settings that came after the first runs were kept by name, with the values that runs without them have."""
+
+
+def digest(settings: Any) -> str:
+    """Eight hexadecimal digits that name a dataclass; settings `ADDED` later do not change the names before them."""
+
+    def named(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: value for key, value in items if key not in ADDED or value != ADDED[key]}
+
+    text = json.dumps(asdict(settings, dict_factory=named))
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 def as_dict(spec: Spec) -> dict[str, Any]:

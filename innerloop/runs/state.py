@@ -17,6 +17,8 @@ from innerloop.checkpoint import load_checkpoint, load_weights, pack_optimizer, 
 from innerloop.outer import Score, Step
 from innerloop.runs.spec import Spec, as_dict
 
+_GOES_ON = ("iteration", "best", "best_at", "seconds")  # of a resumed run
+
 
 class Diverged(ValueError):
     """A loss or a weight is no number any more."""
@@ -71,6 +73,16 @@ class Run:
         about |= {"classes": self.classes, "source": self.source}
         save_checkpoint(self.out / f"{name}.safetensors", self.model.state_dict(), about | more)
 
+    def _refresh_best(self) -> None:
+        """Tell the best checkpoint where its data lies now, and what was trained on since."""
+        path = self.out / "best.safetensors"
+        if not path.exists():
+            return
+        tensors, about = load_checkpoint(path)
+        now = {"classes": self.classes, "source": self.source}
+        if {key: about.get(key) for key in now} != now:
+            save_checkpoint(path, tensors, about | now)
+
     def check_finite(self) -> None:
         """Refuse to go on, or to save, once a loss or a weight is not finite."""
         weights = torch.stack([p.isfinite().all() for p in self.model.parameters()]).all()
@@ -91,9 +103,7 @@ class Run:
         tensors["random"] = torch.get_rng_state()
         if self.block:
             tensors["block"] = torch.stack(self.block)
-        about: dict[str, Any] = {
-            key: getattr(self, key) for key in ("iteration", "best", "best_at", "seconds", "classes", "source")
-        }
+        about: dict[str, Any] = {key: getattr(self, key) for key in (*_GOES_ON, "shape", "classes", "source")}
         os.fsync(metrics.fileno())
         save_checkpoint(self.out / "last.safetensors", tensors, about | {"metrics_bytes": metrics.tell()})
 
@@ -112,8 +122,12 @@ class Run:
         unpack_optimizer(self.adam, part("adam."))
         torch.set_rng_state(tensors["random"])
         _cut(metrics, about.pop("metrics_bytes"))
-        for key, value in about.items():
-            setattr(self, key, value)
+        for key in _GOES_ON:
+            setattr(self, key, about[key])
+        trained = {*about.get("classes", {}).get("train", ()), *self.classes.get("train", ())}
+        if trained:  # a class that was trained on stays one
+            self.classes = self.classes | {"train": sorted(trained)}
+        self._refresh_best()
         device = next(self.model.parameters()).device
         self.block = list(tensors["block"].to(device)) if "block" in tensors else []
 

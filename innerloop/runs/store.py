@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from innerloop.checkpoint import write_whole
+from innerloop.runs.spec import ADDED
 
 
 class Busy(ValueError):
@@ -85,9 +86,9 @@ def alone(lock: Path, where: Path) -> Iterator[None]:
 
 def _compare(there: dict[str, Any], here: dict[str, Any], out: Path) -> None:
     other = [
-        f"{key}: {there.get(key)!r} there, {here.get(key)!r} now"
+        f"{key}: {there.get(key, ADDED.get(key))!r} there, {here.get(key)!r} now"
         for key in sorted(here.keys() | there.keys())
-        if there.get(key) != here.get(key) and key != "iterations"
+        if there.get(key, ADDED.get(key)) != here.get(key) and key != "iterations"
     ]
     if other:
         raise ValueError(f"{out} holds a run with other settings ({'; '.join(other)}). Choose another --out.")

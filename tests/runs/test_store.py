@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from innerloop.runs.spec import ADDED
 from innerloop.runs.store import Stop, claimed
 
 
@@ -43,6 +44,15 @@ def test_other_settings_are_named(trained, tmp_path):
         (tmp_path / trained).touch()
     said = r"old: 1 there, None now; way: 5 there, 6 now\)\. Choose another --out"
     with pytest.raises(ValueError, match=said), claimed(tmp_path, {"lr": 0.1, "way": 6}):
+        pass
+
+
+def test_a_setting_that_came_later_is_no_other(tmp_path):
+    with claimed(tmp_path, {"lr": 0.1}):
+        (tmp_path / "last.safetensors").touch()
+    with claimed(tmp_path, {"lr": 0.1, **ADDED}):
+        pass
+    with pytest.raises(ValueError, match="halvings: 4 there, 3 now"), claimed(tmp_path, {"lr": 0.1, "halvings": 3}):
         pass
 
 
