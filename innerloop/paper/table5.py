@@ -37,10 +37,10 @@ TABLE = Table(
     name="table5",
     title="Training regimes for the body, tested with NIL",
     about="Multiclass: one head over all training classes, as many images a step as a meta batch holds, the same body "
-    "for both columns. Multitask: the query loss of every task through one head and no inner loop (the reference's code "
-    "takes the support loss). Random: the first weights. NIL training: the loss of NIL's log-probabilities. Adam and "
-    "its settings as in MAML's outer loop. Validation chooses the checkpoint by the own inner loop of MAML and ANIL, "
-    "and by NIL for the others.",
+    "for both columns. Multitask: the query loss of every task through one head and no inner loop (the reference's "
+    "code takes the support loss). Random: the first weights. NIL training: the loss of NIL's log-probabilities. "
+    "Adam and its settings as in MAML's outer loop. Validation chooses the checkpoint by the own inner loop of MAML "
+    "and ANIL, and by NIL for the others.",
     rows=tuple(ROWS),
     columns=MINI,
     published=grid(
