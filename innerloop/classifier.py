@@ -202,11 +202,22 @@ class FewShotClassifier:
             raise ValueError("the classifier has not learnt your classes yet; call fit(images, labels) first")
         return self._learnt
 
+    def read(self, image: Any, index: int = 0) -> np.ndarray:
+        """One image at the size and in the colours of the training images, (h, w, c) uint8.
+
+        The other methods do this with every image; it is for who wants to know first which of them can be read.
+
+        Raises:
+            FileNotFoundError: there is no such image.
+            ValueError: it cannot be read; the message names its file, or `index`.
+        """
+        channels, size, _ = self.learner.shape
+        return picture(image, index, size, channels, crop=self.learner.spec.data not in NAMES)
+
     def _read(self, pictures: list[Any]) -> Tensor:
         """Images as the network was trained on them, (n, h, w, c) uint8."""
-        spec, (channels, size, _) = self.learner.spec, self.learner.shape
-        crop = spec.data not in NAMES
-        read = np.stack([picture(given, i, size, channels, crop) for i, given in enumerate(pictures)])
+        spec = self.learner.spec
+        read = np.stack([self.read(given, i) for i, given in enumerate(pictures)])
         invert = np.array([self.invert if self.invert is not None else spec.data in _INK and is_light(x) for x in read])
         return torch.from_numpy(np.where(invert.reshape(-1, 1, 1, 1), 255 - read, read))
 

@@ -304,6 +304,19 @@ def test_classify_takes_folders_of_images(run, pictures, tmp_path):
     assert said == f"there are no images in {tmp_path / 'empty'}"
 
 
+def test_one_bad_image_does_not_cost_the_answers_for_the_others(run, pictures, tmp_path):
+    support, good = pictures / "test", pictures / "test" / "test0" / "0.png"
+    (tmp_path / "a.png").write_bytes(good.read_bytes()[:60])
+    shutil.copy(good, tmp_path / "b.png")
+    alone = json.loads(call("classify", run, good, "--support", support, "--json").out)
+    outcome = call("classify", run, tmp_path, "--support", support, "--json")
+    (answer,) = json.loads(outcome.out)
+    assert answer == alone[0] | {"image": str(tmp_path / "b.png")}
+    assert outcome.code == 1
+    assert f"{tmp_path / 'a.png'} cannot be read" in outcome.err
+    assert outcome.err.endswith("; of the other 1 the answers are above\n")
+
+
 def test_mistakes_in_classify(run, pictures, tmp_path):
     image, support = pictures / "test" / "test0" / "0.png", pictures / "test"
     (tmp_path / "empty").mkdir()

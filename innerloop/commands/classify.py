@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from tyro.conf import Positional
 
 from innerloop.classifier import FewShotClassifier, read_folder
 from innerloop.console import say
-from innerloop.data.images import walk
+from innerloop.data.images import listed, walk
 from innerloop.norm import Norm
 
 _DEPTH = 4  # levels of sub-folders whose images are classified too
@@ -42,7 +43,10 @@ class Classify:
         images = [image for given in self.images for image in _images(given.expanduser())]
         classifier = FewShotClassifier.load(self.checkpoint, method=self.method, norm=self.norm, device=self.device)
         classifier.fit(*read_folder(self.support))
-        rows = classifier.predict_proba(images)
+        images, pictures, bad = _read(classifier, images)
+        if not images:
+            raise ValueError(listed(bad))
+        rows = classifier.predict_proba(pictures)
         names = [str(name) for name in classifier.classes_]
         if classifier.method_ == "nil":
             say(f"{len(names)} classes by their features alone (NIL): shares rank the classes and are no confidence")
@@ -56,10 +60,27 @@ class Classify:
         ]
         if self.json:
             print(json.dumps(answers, indent=1))
-            return
-        for answer in answers:
-            ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
-            print(answer["image"], *(f"{name} {chance:.1%}" for name, chance in ranked[:5]), sep="  ")
+        else:
+            for answer in answers:
+                ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
+                print(answer["image"], *(f"{name} {chance:.1%}" for name, chance in ranked[:5]), sep="  ")
+        if bad:
+            raise ValueError(f"{listed(bad)}; of the other {len(images)} the answers are above")
+
+
+def _read(classifier: FewShotClassifier, images: list[Path]) -> tuple[list[Path], list[np.ndarray], list[str]]:
+    """The images that can be read, their pixels, and what is wrong with the others.
+
+    So one bad file does not cost the answers for a whole folder.
+    """
+    good, pictures, bad = [], [], []
+    for image in images:
+        try:
+            pictures.append(classifier.read(image))
+            good.append(image)
+        except (ValueError, FileNotFoundError) as error:
+            bad.append(str(error))
+    return good, pictures, bad
 
 
 def _images(given: Path) -> list[Path]:
