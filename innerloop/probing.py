@@ -48,21 +48,28 @@ class Probe:
             )
         body = {layer: self.change.cca[layer] for layer in self.layers[:-1]}
         least, head = min(body, key=lambda layer: body[layer]), self.layers[-1]
-        _, half = self.cost
+        half = self.cost[1]
         numbers = (
             f"with all layers but the head frozen in the inner loop, accuracy goes from {whole:.1%} to {frozen:.1%} "
             f"({100 * (frozen - whole):+.1f} ± {100 * half:.1f} points, chance {chance:.1%}); the layers of the body "
-            f"keep a CCA of at least {body[least]:.2f} ({least}) where the head has {self.change.cca[head]:.2f} "
-            f"(unrelated images: {self.change.unrelated['cca'][head]:.2f}); "
+            f"keep a CCA of at least {body[least]:.2f} ({least}; unrelated images: "
+            f"{self.change.unrelated['cca'][least]:.2f}) where the head has {self.change.cca[head]:.2f} ("
+            f"{self.change.unrelated['cca'][head]:.2f}); "
             f"without any inner loop (NIL) accuracy is {self.nil.mean:.1%}."
         )
         return f"{self._kind(whole - chance, frozen - chance)}: {numbers}"
 
     def _kind(self, whole: float, frozen: float) -> str:
-        if whole <= self.freezing[0].interval:
+        if whole <= max(self.freezing[0].interval, 1e-6):  # a network that always gives one answer has no interval
             return "Nothing learnt"
-        share = frozen / whole
-        return "Feature reuse" if share >= 0.9 else "Rapid learning" if share < 0.5 else "Some of both"
+        half = self.cost[1]
+        low, high = (_named((frozen + change) / whole) for change in (-half, half))
+        return low if low == high else f"{low} or {high.lower()} (more episodes would tell)"
+
+
+def _named(share: float) -> str:
+    """Of the accuracy above chance, what is left with the body frozen."""
+    return "Feature reuse" if share >= 0.9 else "Rapid learning" if share < 0.5 else "Some of both"
 
 
 def probe(
@@ -78,8 +85,9 @@ def probe(
     """Ask the paper's question of a trained learner: rapid learning or feature reuse?
 
     The verdict is "feature reuse" if at least 0.9 of the accuracy above chance is left with all layers but the head
-    frozen in the inner loop, "rapid learning" if less than half of it is, and "some of both" in between. An inner loop
-    that may change the head alone (ANIL) tells nothing about the body: pass `maml(...)` for such a learner.
+    frozen in the inner loop, "rapid learning" if less than half of it is, and "some of both" in between; two of them
+    where the 95 % interval of the cost of freezing, paired by episode, holds both. An inner loop that may change the
+    head alone (ANIL) tells nothing about the body: pass `maml(...)` for such a learner.
 
     Args:
         model: any module; of one that is no named Sequential, pass `layers`.
