@@ -15,6 +15,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 _KEY = "innerloop.checkpoint"
+_ADVICE = {  # by the name that a run gives a checkpoint
+    "last.safetensors": "Delete it to let the same train command begin anew; best.safetensors is another file.",
+    "best.safetensors": "Delete it, and give the run's train command again: it goes on, and the next validation "
+    "writes another.",
+}
 
 
 class Checkpoint(NamedTuple):
@@ -72,7 +77,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path} is cut off or not a checkpoint of innerloop ({type(error).__name__}: {error}). "
-            "Use another checkpoint of the run, or train again."
+            f"{_ADVICE.get(path.name, 'Use another checkpoint of the run, or train again.')}"
         ) from error
 
 

@@ -15,7 +15,7 @@ from innerloop.checkpoint import load_checkpoint
 from innerloop.data import Splits
 from innerloop.runs.device import device_name, pick_device
 from innerloop.runs.estimates import answer_seconds, run_seconds
-from innerloop.runs.execute import How, open_data, train
+from innerloop.runs.execute import How, open_data, result_of, train
 from innerloop.runs.measure import Banks, compute, find, path_of
 from innerloop.runs.measures import Measure, Timing, subject
 from innerloop.runs.spec import Spec
@@ -44,7 +44,7 @@ def trainings(measures: Iterable[Measure], store: Path) -> list[Training]:
     measures = list(measures)
     specs = dict.fromkeys(spec for measure in measures for spec in measure.runs)
     awaited = {spec for measure in measures if find(measure, store) is None for spec in measure.runs}
-    bodies = {spec.body for spec in awaited if not (store / spec.name / "result.json").exists()}
+    bodies = {spec.body for spec in awaited if result_of(spec, store / spec.name) is None}
     return [
         _training(spec, store, spec in awaited or spec.name in bodies)
         for spec in sorted(specs, key=lambda spec: (spec.seed, bool(spec.body)))
@@ -53,7 +53,7 @@ def trainings(measures: Iterable[Measure], store: Path) -> list[Training]:
 
 def _training(spec: Spec, store: Path, awaited: bool) -> Training:
     folder = store / spec.name
-    if (folder / "result.json").exists():
+    if result_of(spec, folder) is not None:
         return Training(spec, spec.iterations, True, False)
     last = folder / "last.safetensors"
     return Training(spec, load_checkpoint(last).about["iteration"] if last.exists() else 0, False, awaited)
@@ -96,7 +96,7 @@ def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell)
     def compute_what_is_ready(*, timings: bool = False) -> None:
         for measure in waiting.copy():
             if isinstance(measure, Timing) == timings and all(
-                (store / spec.name / "result.json").exists() for spec in measure.runs
+                result_of(spec, store / spec.name) is not None for spec in measure.runs
             ):
                 try:
                     _compute_once(measure, store, banks, how, tell)

@@ -18,6 +18,7 @@ from innerloop.data import NAMES, Splits, load
 from innerloop.data.images import listed
 from innerloop.data.mini_imagenet import HUB
 from innerloop.episodes import EpisodeStream, ImageBank, LabelledStream
+from innerloop.modules import chosen
 from innerloop.outer import Score, evaluate, meta_train
 from innerloop.rules import NIL, Predictor
 from innerloop.runs.device import device_name, pick_device, repeatable
@@ -75,6 +76,7 @@ def train(spec: Spec, out: Path, how: How, writes: Writes | None = None) -> dict
         if result := result_of(spec, out):
             return result
         device = pick_device(how.device)
+        _check_adapts(spec)
         last = out / "last.safetensors"
         about = load_checkpoint(last).about if last.exists() else {}
         how = _from_where_it_was(how, about)
@@ -101,6 +103,11 @@ def result_of(spec: Spec, out: Path) -> dict[str, Any] | None:
     path = out / "result.json"
     result = read_json(path) if path.exists() else {}
     return result if {**ADDED, **result.get("spec", {})} == as_dict(spec) else None
+
+
+def _check_adapts(spec: Spec) -> None:
+    """A wrong pattern is told before the images are decoded."""
+    chosen(spec.build((1, spec.size, spec.size)), spec.rule().adapt)
 
 
 def _check_ways(data: Splits, spec: Spec) -> None:
@@ -131,7 +138,7 @@ def _train(run: Run, data: Splits, how: How, writes: Writes) -> None:
         Display(spec.title, spec.iterations, run.iteration, out if writes.tensorboard else None) as display,
         Stop() as stop,
     ):
-        if spec.iterations == 0:
+        if run.iteration == spec.iterations and run.best < 0:  # nothing to train, or the best checkpoint is lost
             run.validated(_validate(run, validation, how), metrics)
         for step in meta_train(model, remaining, spec.predictor(), run.adam, clip=spec.clip, at_once=how.at_once):
             run.advance(step)

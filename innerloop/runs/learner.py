@@ -33,6 +33,9 @@ def load_learner(path: Path) -> Learner:
         ValueError: it is cut off, of another network, or the wrong file.
     """
     folder, path = path, best_of(path)
+    run = path.parent
+    if not path.exists() and (run / "result.json").exists():
+        raise FileNotFoundError(f"{run} is a finished run without its {path.name}: delete the folder to train it again")
     if not path.exists() and (folder / "last.safetensors").exists():
         raise FileNotFoundError(f"the run {folder} has not been validated yet: give its train command again to go on")
     return learner_from(load_checkpoint(path), path)

@@ -25,7 +25,7 @@ from innerloop.modules import layers_of
 from innerloop.outer import evaluate, meta_gradient
 from innerloop.rules import NIL, Predictor, freeze
 from innerloop.runs.device import device_name, pick_device
-from innerloop.runs.execute import How, score_dict, test_stream
+from innerloop.runs.execute import How, result_of, score_dict, test_stream
 from innerloop.runs.learner import load_learner
 from innerloop.runs.measures import Accuracy, Change, Curves, Measure, Resemblance, Timing, name_of
 from innerloop.runs.spec import Spec
@@ -116,7 +116,7 @@ def _accuracy(
 ) -> dict[str, Any]:
     run = measure.run
     if tested_by_its_run(measure):
-        return _last_step(json.loads((store / run.name / "result.json").read_text())["test"][_tested(measure)])
+        return _last_step(_result(run, store)["test"][_tested(measure)])
     model = _network(run, store, device, measure.at)
     asked = replace(run, shot=measure.shot or run.shot)
     stream = test_stream(
@@ -124,6 +124,13 @@ def _accuracy(
     )
     score = evaluate(predictor_of(measure, model), model, stream, at_once=at_once, every_step=False)
     return _last_step(score_dict(score))
+
+
+def _result(run: Spec, store: Path) -> dict[str, Any]:
+    result = result_of(run, store / run.name)
+    if result is None:
+        raise FileNotFoundError(f"the run {run.name} is not trained")
+    return result
 
 
 def _last_step(score: dict[str, Any]) -> dict[str, Any]:

@@ -100,6 +100,8 @@ class Spec:
         for name in ("lr", "meta_lr", "clip", "head_std", "norm_eps"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.meta_lr > 1e37:  # Adam divides it by 0.1 in its first step, in single precision
+            raise ValueError(f"meta_lr must be at most 1e37, got {self.meta_lr}")
         if not 0 <= self.halvings <= 4:
             raise ValueError(f"halvings must be 0 to 4, since conv4 has four blocks, got {self.halvings}")
         if self.body and self.algorithm != "anil":

@@ -77,6 +77,9 @@ class Run:
         """Tell the best checkpoint where its data lies now, and what was trained on since."""
         path = self.out / "best.safetensors"
         if not path.exists():
+            if self.best >= 0:
+                warnings.warn(f"{path} is lost; the best of the validations from here on takes its place", stacklevel=2)
+                self.best, self.best_at = -1.0, 0
             return
         tensors, about = load_checkpoint(path)
         now = {"classes": self.classes, "source": self.source}

@@ -167,6 +167,33 @@ def test_a_deleted_run_is_trained_again_once_an_answer_needs_it(what, maml, whol
     assert carry(measures, copied).trained == []
 
 
+@pytest.mark.parametrize("lost", ["best.safetensors", "at-{}.safetensors"])
+def test_a_run_that_lost_a_checkpoint_says_what_to_delete(lost, maml, copied, carry):
+    measures = [Accuracy(maml, frozen=1), Accuracy(maml, frozen=1, at=maml.keep)]
+    for measure in measures:
+        path_of(measure, copied).unlink(missing_ok=True)
+    (copied / maml.name / lost.format(maml.keep)).unlink()
+    missing = carry(measures, copied).missing
+    (why,) = missing.values()
+    assert f"is a finished run without its {lost.format(maml.keep)}: delete the folder to train it again" in why
+    shutil.rmtree(copied / maml.name)
+    told = carry(measures, copied)
+    assert (told.trained, told.missing) == ([maml], {})
+
+
+@pytest.mark.parametrize("damage", ["{", "{}"])
+def test_a_damaged_result_is_named_and_an_empty_one_is_made_again(damage, maml, copied, carry):
+    measure, result = Accuracy(maml), copied / maml.name / "result.json"
+    path_of(measure, copied).unlink(missing_ok=True)
+    result.write_text(damage)
+    if damage == "{":
+        with pytest.raises(ValueError, match=f"{result} is damaged"):
+            carry([measure], copied)
+    else:
+        told = carry([measure], copied)
+        assert (told.trained, told.computed, told.missing) == ([maml], [measure], {})
+
+
 def test_a_damaged_answer_stops_it_and_is_named(maml, copied, carry):
     path = copied / "measured" / f"{name_of(questions(maml)[0])}.json"
     path.write_text("{")

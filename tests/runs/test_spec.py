@@ -60,6 +60,7 @@ def test_an_unknown_setting_is_named():
         *((name, -1, f"{name} must not be negative, got -1") for name in MAY_BE_NONE),
         *((name, value, f"{name} must be above 0, got {value}") for value in (0.0, -1.0, float("nan"))
           for name in ("lr", "meta_lr", "clip", "head_std", "norm_eps")),
+        ("meta_lr", 1e38, "meta_lr must be at most 1e37, got 1e\\+38"),
     ],
 )  # fmt: skip
 def test_impossible_settings_are_refused(name, value, said):

@@ -355,7 +355,40 @@ def test_a_truncated_checkpoint_is_named(pictures, tmp_path):
         train(pictures, out)
     path = out / "last.safetensors"
     path.write_bytes(path.read_bytes()[:-7])
-    assert complaint(train(pictures, out)).startswith(f"{path} is cut off or not a checkpoint of innerloop")
+    said = complaint(train(pictures, out))
+    assert said.startswith(f"{path} is cut off or not a checkpoint of innerloop")
+    assert said.endswith("Delete it to let the same train command begin anew; best.safetensors is another file.")
+    path.unlink()
+    assert train(pictures, out).code == 0
+
+
+def test_a_run_whose_best_checkpoint_is_lost_goes_on(pictures, tmp_path):
+    out = tmp_path / "run"
+    with stopped_at(7, signal.SIGINT):
+        train(pictures, out)
+    best = out / "best.safetensors"
+    best.write_bytes(best.read_bytes()[:-7])
+    assert complaint(train(pictures, out)).endswith(
+        "Delete it, and give the run's train command again: it goes on, and the next validation writes another."
+    )
+    best.unlink()
+    with pytest.warns(UserWarning, match=f"{best} is lost; the best of the validations from here on takes its place"):
+        assert train(pictures, out).code == 0
+    assert load_checkpoint(best).about["iteration"] > 7
+
+
+def test_a_finished_run_without_a_checkpoint_says_so(pictures, whole, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "best.safetensors").unlink()
+    assert complaint(call("evaluate", out)) == (
+        f"{out} is a finished run without its best.safetensors: delete the folder to train it again"
+    )
+
+
+def test_a_wrong_pattern_is_told_before_the_data_is_read(tmp_path):
+    said = complaint(train(tmp_path, tmp_path / "run", adapt="nonsense.*"))
+    assert said.startswith("adapt pattern 'nonsense.*' matches no parameter")
 
 
 # Files beside the weights
