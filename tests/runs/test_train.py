@@ -362,9 +362,10 @@ def test_a_truncated_checkpoint_is_named(pictures, tmp_path):
     assert train(pictures, out).code == 0
 
 
-def test_a_run_whose_best_checkpoint_is_lost_goes_on(pictures, tmp_path):
+@pytest.mark.parametrize("at", [4, 7])  # with validations to come, and at the end
+def test_a_run_whose_best_checkpoint_is_lost_goes_on(at, pictures, tmp_path):
     out = tmp_path / "run"
-    with stopped_at(7, signal.SIGINT):
+    with stopped_at(at, signal.SIGINT):
         train(pictures, out)
     best = out / "best.safetensors"
     best.write_bytes(best.read_bytes()[:-7])
@@ -374,10 +375,10 @@ def test_a_run_whose_best_checkpoint_is_lost_goes_on(pictures, tmp_path):
     best.unlink()
     with pytest.warns(UserWarning, match=f"{best} is lost; the best of the validations from here on takes its place"):
         assert train(pictures, out).code == 0
-    assert load_checkpoint(best).about["iteration"] > 7
+    assert load_checkpoint(best).about["iteration"] > 4
 
 
-def test_a_finished_run_without_a_checkpoint_says_so(pictures, whole, tmp_path):
+def test_a_finished_run_without_a_checkpoint_says_so(whole, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(whole, out)
     (out / "best.safetensors").unlink()
