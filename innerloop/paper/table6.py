@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Literal
 
-from innerloop.paper.artifact import Cell, Claim, Table
+from innerloop.paper.artifact import Answer, Cell, Claim, Table
 from innerloop.paper.published import grid
 from innerloop.paper.scales import MINI1, MINI5, Regime, Scale
 from innerloop.runs.measures import Timing
@@ -33,7 +33,13 @@ def cell(scale: Scale, row: str, column: str, repeat: int) -> Cell | None:
     if kind != "speedup":
         return Cell((own,), lambda answer: answer[kind.split()[0]])
     maml = Timing(scale.timed(_SHOTS[shot], "maml"), what, scale.batches)
-    return Cell((maml, own), lambda maml, own: maml["mean"] / own["mean"])
+    return Cell((maml, own), _speedup)
+
+
+def _speedup(maml: Answer, own: Answer) -> float:
+    if maml["device"] != own["device"]:
+        raise KeyError(f"{maml['device']} and {own['device']} do not compare")
+    return maml["mean"] / own["mean"]
 
 
 TABLE = Table(
@@ -71,8 +77,7 @@ TABLE = Table(
             "During training, ANIL is as fast as First Order MAML (Appendix C.5).",
             "ANIL's mean is at most 1.1 times that of first-order MAML, in both columns",
             lambda mean: all(
-                mean["Training: ANIL", f"{shot} mean (s)"]
-                <= 1.1 * mean["Training: First Order MAML", f"{shot} mean (s)"]
+                1.1 * mean["Training: ANIL", f"{shot} speedup"] >= mean["Training: First Order MAML", f"{shot} speedup"]
                 for shot in _SHOTS
             ),
         ),

@@ -113,11 +113,19 @@ def means_of_whole_repeats(
     values: dict[Place, list[float]] = {}
     for repeat in range(scale.seeds):
         asked = {place: table.cell(scale, *place, repeat) for place in places(table)}
-        cells = {place: cell for place, cell in asked.items() if cell}
-        if all(measure in answers for cell in cells.values() for measure in cell.measures):
-            for place, cell in cells.items():
-                values.setdefault(place, []).append(cell.read(*(answers[measure] for measure in cell.measures)))
+        found = {place: _value(cell, answers) for place, cell in asked.items() if cell}
+        whole = {place: value for place, value in found.items() if value is not None}
+        if len(whole) == len(found):
+            for place, value in whole.items():
+                values.setdefault(place, []).append(value)
     return {place: fmean(each) for place, each in values.items()}, max(map(len, values.values()), default=0)
+
+
+def _value(cell: Cell, answers: Mapping[Measure, Answer]) -> float | None:
+    try:
+        return cell.read(*(answers[measure] for measure in cell.measures))
+    except KeyError:  # not measured, or not so that it can be compared
+        return None
 
 
 def entry(table: Table, scale: Scale, row: str, column: str, answers: Mapping[Measure, Answer]) -> Entry:
@@ -125,13 +133,13 @@ def entry(table: Table, scale: Scale, row: str, column: str, answers: Mapping[Me
     asked = (table.cell(scale, row, column, repeat) for repeat in range(scale.seeds))
     cells = list({cell.measures: cell for cell in asked if cell}.values())
     published = table.published.get((row, column))
-    there = [cell for cell in cells if all(measure in answers for measure in cell.measures)]
-    values = [cell.read(*(answers[measure] for measure in cell.measures)) for cell in there]
+    there = {cell.measures: value for cell in cells if (value := _value(cell, answers)) is not None}
+    values = list(there.values())
     if not values:
         return Entry(published=published, asked=bool(cells))
     if len(values) > 1:
         return Entry(fmean(values), stdev(values), "sd", len(values), published)
-    interval = interval_of(there[0], answers)
+    interval = interval_of(next(cell for cell in cells if cell.measures in there), answers)
     return Entry(values[0], interval, None if interval is None else "interval", 1, published)
 
 

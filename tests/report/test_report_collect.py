@@ -52,6 +52,26 @@ def test_repeats_that_ask_the_same_count_once():
     assert (entry.repeats, entry.spread, entry.kind) == (1, None, None)
 
 
+def test_times_of_two_devices_are_not_compared():
+    table, scale = ARTIFACTS["table6"], SCALES["small"]
+
+    def timed(measure):
+        slow = 4 if measure.run.algorithm == "maml" else 0.5
+        device = "fast" if measure.run.algorithm == "anil" and mixed else "slow"
+        return {"mean": slow, "median": slow, "batches": 3, "device": device}
+
+    mixed = False
+    result = collect(table, scale, timed, {})
+    assert set(result.verdicts) == {"holds"}
+    assert result.entries["Training: ANIL", "5way-1shot speedup"].mean == 8
+    mixed = True
+    result = collect(table, scale, timed, {})
+    assert set(result.verdicts) == {"not enough runs"}
+    assert result.entries["Training: ANIL", "5way-1shot speedup"].mean is None
+    assert result.entries["Training: ANIL", "5way-1shot mean (s)"].mean == 0.5
+    assert result.devices == ("fast", "slow")
+
+
 def test_a_number_of_two_measures_has_no_interval_and_needs_both():
     pair = (Accuracy(RUN), Accuracy(RUN, nil=True))
     table = a_table(cell=lambda *_: Cell(pair, lambda a, b: 100 * (a["accuracy"] - b["accuracy"])))
