@@ -23,16 +23,20 @@ from innerloop.runs.spec import Spec
 
 
 def run_seconds(spec: Spec, done: int, store: Path, how: How) -> float:
-    """What is left of a run after `done` iterations, at its own rate so far or by a trial of two steps.
+    """What is left of a run after `done` iterations, its validations and its test.
 
-    Validation and test come on top: a few per cent of a run of the paper's length.
+    At its own rate so far, which has validations in it, or by a trial of two steps and of one validation task.
     """
-    left = spec.iterations - done
+    left, key = spec.iterations - done, _alike(spec).key
+    test_query = spec.test_query or spec.shot
+    test = spec.test_episodes * _rate(f"test of {key}", store, how, lambda device: _tested(spec, test_query, device))
     if not left:
-        return 0.0
+        return test
     if done:
-        return left * load_checkpoint(store / spec.name / "last.safetensors").about["seconds"] / done
-    return left * _rate(_alike(spec).key, store, how, lambda device: _step(spec, device, how.at_once))
+        return test + left * load_checkpoint(store / spec.name / "last.safetensors").about["seconds"] / done
+    tasks = -(-spec.iterations // spec.val_every) * spec.val_episodes
+    validations = tasks * _rate(f"validation of {key}", store, how, lambda device: _tested(spec, spec.query, device))
+    return test + validations + left * _rate(key, store, how, lambda device: _step(spec, device, how.at_once))
 
 
 def answer_seconds(measure: Measure, store: Path, how: How) -> float:
@@ -75,6 +79,13 @@ def _step(spec: Spec, device: torch.device, at_once: int | None) -> float:
     adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
     steps = meta_train(model, [episodes] * 3, spec.predictor(), adam, at_once=at_once)
     return _seconds(lambda: next(steps).loss.item(), 2)
+
+
+def _tested(spec: Spec, query: int, device: torch.device) -> float:
+    """One task of a validation or a test; the first is slow."""
+    shape, episodes = random_episodes(spec, 1, query, device)
+    model = spec.build(shape).to(device)
+    return _seconds(lambda: evaluate(spec.test_predictor(), model, [episodes], every_step=False), 1)
 
 
 def _task(measure: Measure, device: torch.device) -> float:
