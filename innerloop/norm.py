@@ -23,6 +23,7 @@ Norm = Literal["transductive", "support", "single"]
 
 # Their fused kernels give wrong second-order gradients under vmap once their own weight adapts (pytorch/functorch#534).
 _FUSED = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)  # pyright: ignore[reportPrivateUsage]
+_FUSED_CALLS = {"batch_norm", "layer_norm", "instance_norm"}  # of torch or of torch.nn.functional
 
 _first: ContextVar[int | None] = ContextVar("_first", default=None)
 
@@ -132,9 +133,12 @@ def check_norms(model: nn.Module, adapting: Collection[str], norm: Norm, *, vmap
     if norm not in get_args(Norm):
         raise ValueError(f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}")
     for name, module in model.named_modules():
-        if not isinstance(module, _FUSED):
+        called = () if isinstance(module, _FUSED) else sorted(_FUSED_CALLS.intersection(_names_in(module.forward)))
+        if not isinstance(module, _FUSED) and not called:
             continue
-        kind = f"{name or 'the model'} is a {type(module).__name__}"
+        kind = f"{name or 'the model'} is a {type(module).__name__}" + "".join(
+            f" that calls {each}," for each in called
+        )
         if getattr(module, "track_running_stats", False) and module.training:
             raise ValueError(
                 f"{kind} that gathers running statistics over tasks, which mixes them. Use innerloop.TaskNorm, pass "
@@ -145,9 +149,16 @@ def check_norms(model: nn.Module, adapting: Collection[str], norm: Norm, *, vmap
             raise ValueError(
                 f'{kind}, which cannot use the support set\'s statistics: use innerloop.TaskNorm or "single".'
             )
-        adapts = [part for part in ("weight", "bias") if (f"{name}.{part}" if name else part) in adapting]
+        own = [part for part, _ in module.named_parameters(recurse=False)]
+        adapts = [part for part in own if (f"{name}.{part}" if name else part) in adapting]
         if adapts and vmapped and not first_order:
             raise ValueError(
                 f"{kind} whose {' and '.join(adapts)} adapts: batched over tasks, its second-order gradients are "
                 "wrong (pytorch/functorch#534). Use innerloop.TaskNorm, leave it out of `adapt`, or pass at_once=1."
             )
+
+
+def _names_in(forward: Callable[..., object]) -> tuple[str, ...]:
+    """What a method written in Python calls or looks up."""
+    code = getattr(forward, "__code__", None)
+    return () if code is None else code.co_names

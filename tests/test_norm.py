@@ -128,6 +128,26 @@ def test_a_fused_norm_is_refused_only_where_it_would_be_wrong(kind):
         close(predict(model, episodes, maml(2)), predict(model, episodes, maml(2), at_once=1))
 
 
+class Own(nn.Module):
+    """A norm as people write it."""
+
+    def __init__(self, *, scale: bool) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(4, 6, 6)) if scale else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.layer_norm(x, x.shape[1:], self.gain)
+
+
+def test_a_fused_norm_that_is_called_as_a_function_is_refused_too():
+    model = net(Own(scale=True))
+    with pytest.raises(ValueError, match=r"norm is a Own that calls layer_norm, whose gain adapts.*at_once=1"):
+        gradients(model, maml(2, 0.3), None)
+    gradients(model, maml(2, 0.3), 1)
+    for right, rule in ((model, freeze(maml(2, 0.3), "norm")), (net(Own(scale=False)), maml(2, 0.3))):
+        close(gradients(right, rule, None), gradients(right, rule, 1))
+
+
 @pytest.mark.parametrize("kind", FUSED)
 def test_the_upstream_bug_is_still_there(kind, monkeypatch):
     monkeypatch.setattr(inner_module, "check_norms", lambda *_, **__: None)
