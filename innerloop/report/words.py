@@ -110,12 +110,23 @@ def facts(result: Result) -> list[tuple[str, str]]:
     notes = "".join(f"; {note}" for note in result.notes)
     rows = [
         ("Seeds", seeds + (f" of {result.scale.seeds}" if 0 < len(result.seeds) < result.scale.seeds else "")),
-        *((f"{kind.upper()} of unrelated images", _by_layer(values)) for kind, values in result.unrelated.items()),
+        *(
+            (f"{kind.upper()} of unrelated images", _by_layer(values))
+            for kind, values in result.unrelated.items()
+            if _shows(result, kind.upper())
+        ),
         ("Devices" if len(result.devices) > 1 else "Device", joined(result.devices)),
         ("Judged on", _judged_on(result)),
         ("Measures", "" if result.found == result.needed else f"{found} are there{notes}"),
     ]
     return [(name, text) for name, text in rows if text]
+
+
+def _shows(result: Result, what: str) -> bool:
+    artifact = result.artifact
+    if isinstance(artifact, Table):
+        return any(what in column for column in artifact.columns)
+    return any(what in panel.title + panel.y_label for panel in result.panels)
 
 
 def _judged_on(result: Result) -> str:

@@ -53,6 +53,8 @@ def find(measure: Measure, store: Path) -> dict[str, Any] | None:
 def compute(measure: Measure, store: Path, banks: Banks, how: How) -> dict[str, Any]:
     """Find the answer on the runs of the store, which must be there, and keep it.
 
+    Its device is the run's where the run itself has found it, in its training or its test.
+
     Raises:
         FileNotFoundError: a run is not trained.
         OSError: the store cannot be written.
@@ -61,7 +63,7 @@ def compute(measure: Measure, store: Path, banks: Banks, how: How) -> dict[str, 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*noise")  # the answer says what chance scores
         answer = _answer(measure, store, banks, device, how.at_once)
-    answer |= {"device": device_name(device), "seconds": round(time.monotonic() - begun, 1)}
+    answer = {"device": device_name(device), "seconds": round(time.monotonic() - begun, 1)} | answer
     question = {"kind": type(measure).__name__, **json.loads(json.dumps(asdict(measure)))}
     about = {"question": question, "answer": answer, "torch": torch.__version__}
     write_whole(path_of(measure, store), json.dumps(about, indent=1).encode())
@@ -89,7 +91,7 @@ def _answer(measure: Measure, store: Path, banks: Banks, device: torch.device, a
             found = analysis.resemblance(networks[0], networks[1], stream, rules, layers=layers)
             return asdict(found)
         case Curves(run):
-            return _curves(store / run.name / "metrics.jsonl")
+            return _curves(store / run.name / "metrics.jsonl") | {"device": _result(run, store)["device"]}
         case Timing():
             return _timing(measure, device)
 
@@ -116,7 +118,8 @@ def _accuracy(
 ) -> dict[str, Any]:
     run = measure.run
     if tested_by_its_run(measure):
-        return _last_step(_result(run, store)["test"][_tested(measure)])
+        result = _result(run, store)
+        return _last_step(result["test"][_tested(measure)]) | {"device": result["device"]}
     model = _network(run, store, device, measure.at)
     asked = replace(run, shot=measure.shot or run.shot)
     stream = test_stream(

@@ -170,7 +170,7 @@ def at(question: Any) -> int | None:
 def frozen_costs(points: float, *, checkpoint: int):
     def changed(question: Any, answer: dict[str, Any]) -> dict[str, Any]:
         if isinstance(question, Accuracy) and question.frozen == 4 and at(question) == checkpoint:
-            return {"accuracy": 0.6 - points / 100}
+            return {"accuracy": 0.6 - points / 100, "interval": 0.01}
         return answer
 
     return changed

@@ -140,3 +140,12 @@ def test_points_of_figure_11_are_of_the_same_seeds():
         for line in panel.series:
             assert line.x == line.y
             assert set(line.x) == {1.0, 2.0, 12.0}
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(1, 1.0), (2, 0.0)])
+def test_accuracies_over_training_have_their_interval_or_the_deviation_over_seeds(seeds, spread):
+    figure3 = figure("figure3")
+    lines = figure3.panels(answers_to(figure3, scale_of(seeds)))[0].series
+    assert len(lines) == 3
+    for line in lines:
+        assert line.spread == pytest.approx([spread] * 5)
