@@ -1,6 +1,7 @@
 """Table 7: for every training of the body, a head that adapts and NIL come to the same.
 
-The bodies of Table 5, and a head trained on each that has none: five short trainings a seed.
+The bodies of Table 5, and a head trained on each that has none: eight short trainings a seed. The paper leaves NIL
+training out of this table; it is here without a published number.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ BODIES: dict[str, Regime] = {
     "Multiclass pretrain": "multiclass",
     "Multitask pretrain": "multitask",
     "Random features": "random",
+    "NIL training": "nil",
 }
 ROWS = {f"{body}-{'ANIL' if body == 'ANIL training' and head == 'MAML' else head} head": (body, head)
         for body in BODIES for head in ("MAML", "NIL")}  # fmt: skip
@@ -33,7 +35,7 @@ def cell(scale: Scale, row: str, column: str, repeat: int) -> Cell:
 
 
 def _heads_agree(mean: dict[tuple[str, str], float]) -> bool:
-    rows = list(ROWS)
+    rows = [row for row, (body, _) in ROWS.items() if body != "NIL training"]
     return all(
         abs(mean[adapting, column] - mean[nil, column]) <= 3
         for adapting, nil in zip(rows[::2], rows[1::2], strict=True)
@@ -44,8 +46,8 @@ def _heads_agree(mean: dict[tuple[str, str], float]) -> bool:
 TABLE = Table(
     name="table7",
     title="A head that adapts against NIL, for every training regime",
-    about="For multiclass, multitask and random features the body stays as it is and the first weights of a new head "
-    "are trained on it for a fifth of the iterations (the paper does not say how long).",
+    about="For multiclass, multitask, random features and NIL training the body stays as it is and the first weights "
+    "of a new head are trained on it for a fifth of the iterations (the paper does not say how long).",
     rows=tuple(ROWS),
     columns=MINI,
     published=grid(
@@ -62,6 +64,8 @@ TABLE = Table(
         26.5±1.1  34.2±3.5
         32.1±0.5  43.1±0.3
         32.9±0.6  43.2±0.5
+        -         -
+        -         -
         """,
     ),
     cell=cell,
@@ -69,8 +73,8 @@ TABLE = Table(
         Claim(
             "We observe very little performance difference between using a MAML/ANIL head and a NIL head for each "
             "training regime (Appendix D.1).",
-            "the two heads are at most 3 points apart, for each of the five bodies in both columns (the paper's "
-            "largest difference is 1.6)",
+            "the two heads are at most 3 points apart, for each of the paper's five bodies in both columns (the "
+            "largest difference there is 1.6)",
             _heads_agree,
         ),
     ),

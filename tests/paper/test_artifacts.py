@@ -90,7 +90,8 @@ def test_the_published_number_is_in_its_place(name, row, column, mean, spread):
 
 @pytest.mark.parametrize("each", TABLES, ids=lambda each: each.name)
 def test_a_published_number_stands_in_every_place(each: Table):
-    assert set(each.published) == {(row, column) for row in each.rows for column in each.columns}
+    ours = [row for row in each.rows if each.name == "table7" and row.startswith("NIL training")]
+    assert set(each.published) == {(row, column) for row in each.rows for column in each.columns if row not in ours}
     assert set(each.column_digits) <= set(each.columns)
 
 
@@ -192,7 +193,7 @@ def test_what_is_asked_of_which_network():
     assert (resemblance.first.algorithm, resemblance.second) == ("multitask", scale.run(MINI1, "maml", 2))
 
 
-@pytest.mark.parametrize(("name", "runs", "seeds"), [("smoke", 40, 2), ("small", 40, 2), ("paper", 60, 3)])
+@pytest.mark.parametrize(("name", "runs", "seeds"), [("smoke", 44, 2), ("small", 44, 2), ("paper", 66, 3)])
 def test_tables_and_figures_share_their_runs(name, runs, seeds):
     assert SCALES[name].seeds == seeds
     assert len(runs_of(*ARTIFACTS, scale=name)) == runs
@@ -212,7 +213,7 @@ def test_bodies_are_trained_before_the_heads_on_them(scale, tmp_path):
     plan = [training.spec for training in trainings(table("table7").measures(scale), tmp_path)]
     names = [spec.name for spec in plan]
     heads = [spec for spec in plan if spec.body]
-    assert len(heads) == 6 * scale.seeds
+    assert len(heads) == 8 * scale.seeds
     assert all(names.index(spec.body) < names.index(spec.name) for spec in heads)
     assert [spec.seed for spec in plan] == sorted(spec.seed for spec in plan), "a whole seed before the next"
 
