@@ -21,14 +21,15 @@ class CKA:
 
     value: Tensor  # (...)
     points: int  # data points used
-    floor: Tensor  # (...), the mean over all ways to pair up the same data points at random; 0 if debiased
+    floor: Tensor  # (...), of noise: the mean over all ways to pair up the same data points at random; see `linear_cka`
 
 
 def linear_cka(x: Tensor | Moments, y: Tensor | None = None, *, debiased: bool = False) -> CKA:
     """Linear CKA of x, (..., n, p), and y, (..., n, q), in feature form: the cost is linear in n.
 
     Dead channels change nothing. The plain value grows as data points get fewer than channels; the debiased one (Song
-    et al., 2007) does not, and has no floor to warn of.
+    et al., 2007) does not. Its `floor` is how far independent noise strays to either side of 0, one standard deviation:
+    sqrt(2 / (n (n - 3))), whatever the widths.
 
     Raises:
         ValueError: fewer than 3 data points, or 4 if debiased, or see `Moments.add`.
@@ -45,7 +46,7 @@ def _measure(moments: Moments, debiased: bool) -> CKA:
     floor = _over(trace_x * trace_y / (n - 1), xx, yy)
     if debiased:
         xx, yy, xy = _debias(moments, scatter)
-        floor = torch.zeros_like(floor)
+        floor = (floor > 0) * (2 / (n * (n - 3))) ** 0.5
     value = _over(xy, xx, yy).clamp(-1.0 if debiased else 0.0, 1.0)
     warn_of_silence((trace_x <= 0) | (trace_y <= 0), "linear CKA")
     warn_of_noise(floor, n, "linear CKA")
