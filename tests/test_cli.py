@@ -184,7 +184,8 @@ def test_one_episode_has_no_spread(run):
 
 def test_a_run_without_a_validation_is_said(run, tmp_path):
     out = shutil.copytree(run, tmp_path / "run")
-    (out / "best.safetensors").unlink()
+    for name in ("best.safetensors", "result.json"):
+        (out / name).unlink()
     said = f"the run {out} has not been validated yet: give its train command again to go on"
     assert complaint(call("evaluate", out)) == said
 
