@@ -133,8 +133,9 @@ def check_norms(model: nn.Module, adapting: Collection[str], norm: Norm, *, vmap
     if norm not in get_args(Norm):
         raise ValueError(f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}")
     for name, module in model.named_modules():
-        called = () if isinstance(module, _FUSED) else sorted(_FUSED_CALLS.intersection(_names_in(module.forward)))
-        if not isinstance(module, _FUSED) and not called:
+        fused = isinstance(module, _FUSED)
+        called = [] if fused else sorted(_FUSED_CALLS.intersection(_names_in(module.forward)))
+        if not fused and not called:
             continue
         kind = f"{name or 'the model'} is a {type(module).__name__}" + "".join(
             f" that calls {each}," for each in called

@@ -50,10 +50,10 @@ def panels(answers: Mapping[Any, Answer]) -> tuple[Panel, ...]:
     for at in sorted({asked.at for asked in answers}):
         seeds = sorted({asked.seed for asked in answers if asked.at == at})
         rows = [[answers.get(Asked("accuracy", at, seed, k)) for k in range(len(FROZEN))] for seed in seeds]
-        whole = [[100 * answer["accuracy"] for answer in row if answer] for row in rows if all(row)]
+        whole = [[answer for answer in row if answer] for row in rows if all(row)]
         moved = [answers[asked]["cca"] for asked in answers if asked.what == "change" and asked.at == at]
         if whole:
-            accuracy.append(_with_intervals(mean_line(f"iteration {at}", FROZEN, whole), rows))
+            accuracy.append(_accuracies(f"iteration {at}", whole))
         if moved:
             change.append(by_layer(f"iteration {at}", moved))
     return (
@@ -62,12 +62,10 @@ def panels(answers: Mapping[Any, Answer]) -> tuple[Panel, ...]:
     )
 
 
-def _with_intervals(line: Series, rows: list[list[Answer | None]]) -> Series:
-    """With one seed, the 95 % intervals over episodes in place of the deviation over seeds."""
-    whole = [row for row in rows if all(row)]
-    if len(whole) > 1:
-        return line
-    return replace(line, spread=tuple(100 * answer["interval"] for answer in whole[0] if answer))
+def _accuracies(label: str, seeds: list[list[Answer]]) -> Series:
+    """In %; with one seed the 95 % intervals over episodes stand in for the deviation over seeds."""
+    line = mean_line(label, FROZEN, [[100 * answer["accuracy"] for answer in row] for row in seeds])
+    return line if len(seeds) > 1 else replace(line, spread=tuple(100 * answer["interval"] for answer in seeds[0]))
 
 
 def costs_little(panels: Panels) -> bool:

@@ -133,13 +133,13 @@ def entry(table: Table, scale: Scale, row: str, column: str, answers: Mapping[Me
     asked = (table.cell(scale, row, column, repeat) for repeat in range(scale.seeds))
     cells = list({cell.measures: cell for cell in asked if cell}.values())
     published = table.published.get((row, column))
-    there = {cell.measures: value for cell in cells if (value := _value(cell, answers)) is not None}
+    there = {cell: value for cell in cells if (value := _value(cell, answers)) is not None}
     values = list(there.values())
     if not values:
         return Entry(published=published, asked=bool(cells))
     if len(values) > 1:
         return Entry(fmean(values), stdev(values), "sd", len(values), published)
-    interval = interval_of(next(cell for cell in cells if cell.measures in there), answers)
+    interval = interval_of(next(iter(there)), answers)
     return Entry(values[0], interval, None if interval is None else "interval", 1, published)
 
 

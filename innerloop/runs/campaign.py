@@ -94,10 +94,10 @@ def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell)
     tell(f"{len(waiting)} of {len(measures)} measures and {len(todo)} of the {len(plan)} runs they need are left")
 
     def compute_what_is_ready(*, timings: bool = False) -> None:
+        asked = {spec for measure in waiting for spec in measure.runs}
+        finished = {spec for spec in asked if result_of(spec, store / spec.name) is not None}
         for measure in waiting.copy():
-            if isinstance(measure, Timing) == timings and all(
-                result_of(spec, store / spec.name) is not None for spec in measure.runs
-            ):
+            if isinstance(measure, Timing) == timings and finished.issuperset(measure.runs):
                 try:
                     _compute_once(measure, store, banks, how, tell)
                 except Busy:  # another process is at it

@@ -28,14 +28,17 @@ def run_seconds(spec: Spec, done: int, store: Path, how: How) -> float:
     At its own rate so far, which has validations in it, or by a trial of two steps and of one validation task.
     """
     left, key = spec.iterations - done, _alike(spec).key
-    test_query = spec.test_query or spec.shot
-    test = spec.test_episodes * _rate(f"test of {key}", store, how, lambda device: _tested(spec, test_query, device))
+
+    def tested(query: int) -> float:
+        asked = Accuracy(replace(spec, test_query=query), nil=not spec.test_rule().adapt)
+        return _rate(f"test with {query} queries of {key}", store, how, lambda device: _task(asked, device))
+
+    test = spec.test_episodes * tested(spec.test_query or spec.shot)
     if not left:
         return test
     if done:
         return test + left * load_checkpoint(store / spec.name / "last.safetensors").about["seconds"] / done
-    tasks = -(-spec.iterations // spec.val_every) * spec.val_episodes
-    validations = tasks * _rate(f"validation of {key}", store, how, lambda device: _tested(spec, spec.query, device))
+    validations = -(-spec.iterations // spec.val_every) * spec.val_episodes * tested(spec.query)
     return test + validations + left * _rate(key, store, how, lambda device: _step(spec, device, how.at_once))
 
 
@@ -79,13 +82,6 @@ def _step(spec: Spec, device: torch.device, at_once: int | None) -> float:
     adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
     steps = meta_train(model, [episodes] * 3, spec.predictor(), adam, at_once=at_once)
     return _seconds(lambda: next(steps).loss.item(), 2)
-
-
-def _tested(spec: Spec, query: int, device: torch.device) -> float:
-    """One task of a validation or a test; the first is slow."""
-    shape, episodes = random_episodes(spec, 1, query, device)
-    model = spec.build(shape).to(device)
-    return _seconds(lambda: evaluate(spec.test_predictor(), model, [episodes], every_step=False), 1)
 
 
 def _task(measure: Measure, device: torch.device) -> float:

@@ -74,7 +74,7 @@ class Run:
         save_checkpoint(self.out / f"{name}.safetensors", self.model.state_dict(), about | more)
 
     def _refresh_best(self) -> None:
-        """Tell the best checkpoint where its data lies now, and what was trained on since."""
+        """Tell the best checkpoint where its data lies now, and what was trained on since; forget one that is lost."""
         path = self.out / "best.safetensors"
         if not path.exists():
             if self.best >= 0:

@@ -360,7 +360,7 @@ def test_settings_do_not_mix_in_one_store(maml, whole, copied, carry):
 def trials(monkeypatch) -> list[Spec]:
     made: list[Spec] = []
     monkeypatch.setattr(estimates, "_step", lambda spec, *_: made.append(spec) or 0.5)
-    monkeypatch.setattr(estimates, "_tested", lambda *_: 0.0)
+    monkeypatch.setattr(estimates, "_task", lambda *_: 0.0)
     return made
 
 
@@ -398,7 +398,7 @@ def test_what_is_left_of_a_new_run_is_tried_once_for_all_seeds(maml, tmp_path, t
 
 
 def test_what_is_left_counts_validations_and_the_test(maml, tmp_path, trials, monkeypatch):
-    monkeypatch.setattr(estimates, "_tested", lambda _, query, __: 0.01 if query == 7 else 0.1)
+    monkeypatch.setattr(estimates, "_task", lambda measure, _: 0.01 if measure.run.test_query == 7 else 0.1)
     spec = replace(maml, iterations=8, keep=0, val_every=3, val_episodes=20, query=7, test_episodes=50, test_query=2)
     (training,) = trainings([Accuracy(spec)], tmp_path)
     assert seconds_left(training, tmp_path, CPU) == pytest.approx(8 * 0.5 + 3 * 20 * 0.01 + 50 * 0.1)

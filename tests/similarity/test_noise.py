@@ -53,7 +53,7 @@ def test_floor_of_cka_is_its_mean_over_random_pairings():
 @pytest.mark.parametrize(("points", "widths"), [(5, (1, 1)), (12, (20, 20)), (12, (1, 60)), (40, (3, 5))])
 def test_debiased_cka_of_noise_is_0_give_or_take_its_floor(points, widths):
     result = linear_cka(*noise(2000, points, *widths), debiased=True)
-    assert abs(result.value.mean()) < 0.03
+    assert abs(result.value.mean()) < 0.02
     assert result.value.std().item() == pytest.approx(result.floor[0].item(), rel=0.1)
 
 
