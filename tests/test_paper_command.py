@@ -97,14 +97,14 @@ def test_list_shows_everything_and_how_much_of_it_is_made(store, tmp_path):
 
 def test_plan_shows_runs_and_the_time_that_is_left(store, monkeypatch):
     monkeypatch.setattr(estimates, "_step", lambda *_: 200.0)
-    monkeypatch.setattr(estimates, "_task", lambda *_: 30.0)
+    monkeypatch.setattr(estimates, "_task", lambda *_: 30.0)  # 2 of a validation and 2 of the test: 2 minutes a run
     outcome = paper("plan", "table1", "table2", *SMOKE, store=store)
     planned = rows(outcome)
     assert len(planned) == 8
     assert [row[1:] for row in planned if row[2] == "all"] == [["3", "all", "-"]] * 2
-    assert [row[1:] for row in planned if row[2] == "-"] == [["3", "-", "10 min"]] * 6
+    assert [row[1:] for row in planned if row[2] == "-"] == [["3", "-", "12 min"]] * 6
     assert outcome.out.splitlines()[-1] == (
-        "10/16 measures are made. Left on this machine: about 60 min of training and a minute of measuring."
+        "10/16 measures are made. Left on this machine: about 72 min of training and a minute of measuring."
     )
     done = paper("plan", "figure2", *SMOKE, store=store)
     assert {row[2] for row in rows(done)} == {"all"}
