@@ -164,7 +164,22 @@ def test_a_message_speaks_of_its_own_command(run):
 
 def test_a_finished_run_says_so(run, pictures):
     words = ("train", pictures, *RUN, "--algorithm", "maml", "--out", run)
-    assert call(*words).err.splitlines()[0].endswith(f" iterations in {run}, done before")
+    said = call(*words).err.splitlines()
+    assert said[0].endswith(f" iterations in {run}, done before")
+    assert not said[1].startswith("images in")
+
+
+def test_a_finished_run_says_that_its_images_have_changed(tmp_path):
+    pictures = tiny.pictures(tmp_path / "shapes")
+    out, words = tmp_path / "run", ("train", pictures, *RUN, "--algorithm", "maml", "--out", tmp_path / "run")
+    assert call(*words).code == 0
+    taken = next((pictures / "train").glob("*/*.png"))
+    taken.unlink()
+    later = (out / "result.json").stat().st_mtime + 5
+    os.utime(taken.parent, (later, later))
+    assert call(*words).err.splitlines()[1] == (
+        f"images in {pictures} have changed since: learn them with another --out, or go on with more --iterations"
+    )
 
 
 # evaluate

@@ -10,6 +10,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from innerloop.console import percent, say
 from innerloop.data import NAMES
+from innerloop.data.folder import last_changed
 from innerloop.runs.execute import How, Writes, data_named, result_of, train, whole_path
 from innerloop.runs.presets import FOLDER, PRESETS, preset
 from innerloop.runs.spec import Spec
@@ -48,9 +49,16 @@ class Train:
             )
         spec = replace(self.spec, data=data, split=whole_path(split) if split and data not in NAMES else split)
         out = self.out or Path("runs") / spec.folder
-        done = ", done before" if result_of(spec, out) else ""
-        say(f"{spec.title}: {spec.iterations} iterations in {out}{done}")
+        done = result_of(spec, out) is not None
+        say(f"{spec.title}: {spec.iterations} iterations in {out}{', done before' if done else ''}")
+        if done and _changed_since(data, out / "result.json"):
+            say(f"images in {data} have changed since: learn them with another --out, or go on with more --iterations")
         result = train(spec, out, self.how, self.writes)
         for name, score in result["test"].items():
             print(f"{name:8} {percent(score)}  ({score['episodes']} episodes, norm: {score['norm']})")
         say(f"trained network: {out / 'best.safetensors'} (iteration {result['best_at']})")
+
+
+def _changed_since(data: str, result: Path) -> bool:
+    """Whether a folder of images has changed after a result was written; a data set with a name never does."""
+    return data not in NAMES and Path(data).is_dir() and last_changed(Path(data)) > result.stat().st_mtime
