@@ -140,9 +140,8 @@ def class_folders(side: Path) -> list[Path]:
 def last_changed(root: Path) -> float:
     """When a folder of images, split or not, last got, lost or changed one: seconds since 1970."""
     outer = class_folders(root)
-    folders = [*outer, *(inner for side in outer for inner in class_folders(side))]
-    times = [*(path.stat().st_mtime for path in folders), *(file.changed / 1e9 for file in walk(root, 3))]
-    return max(times, default=0.0)
+    folders = [root, *outer, *(inner for side in outer for inner in class_folders(side))]
+    return max(*(path.stat().st_mtime for path in folders), *(file.changed / 1e9 for file in walk(root, 3)))
 
 
 def check_folder(side: Path) -> None:
