@@ -15,6 +15,7 @@ lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
+	$(VENV)/bin/lint-imports --no-cache
 
 docs: $(VENV)/installed
 	$(PY) -m pip install -q -c constraints.txt -e '.[docs]'

@@ -21,7 +21,7 @@ from statistics import median
 
 from benchmarks.cases import CASES
 from benchmarks.contenders import NAMES, PEERS
-from innerloop.cpu import cpu_name
+from innerloop.device import cpu_name
 
 OURS = "innerloop"
 WHAT = ("train", "adapt", "memory")

@@ -1,15 +1,18 @@
 """Few-shot learning by gradient descent: MAML, ANIL, NIL and everything between."""
 
-from innerloop.analysis import Change, Resemblance, change, freezing, resemblance
+from innerloop.algorithms import anil, boil, fomaml, freeze, maml
 from innerloop.classifier import FewShotClassifier
-from innerloop.cpu import tune_cpu
 from innerloop.data import folder, glyphs, load, mini_imagenet, omniglot
-from innerloop.episodes import EpisodeStream, ImageBank, sample
-from innerloop.inner import Episodes, InnerLoop, adapt, predict
+from innerloop.data.episodes import EpisodeStream, ImageBank, sample
+from innerloop.device import tune_cpu
+from innerloop.evaluation import Score, evaluate
+from innerloop.inner import InnerLoop, adapt, predict
 from innerloop.norm import TaskNorm
-from innerloop.outer import Score, Step, evaluate, meta_gradient, meta_train
-from innerloop.probing import Probe, probe
-from innerloop.rules import NIL, anil, boil, fomaml, freeze, maml
+from innerloop.outer import Step, meta_gradient, meta_train
+from innerloop.predictors import NIL
+from innerloop.reuse.adaptation import Change, Resemblance, change, freezing, resemblance
+from innerloop.reuse.probe import Probe, probe
+from innerloop.tasks import Episodes
 
 __version__ = "0.1.0"
 

@@ -12,17 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.data import NAMES
+from innerloop.data.episodes import as_floats
+from innerloop.data.files import walk
 from innerloop.data.folder import check_folder, class_folders
-from innerloop.data.images import walk
 from innerloop.data.pictures import is_light, listed, picture
-from innerloop.episodes import as_floats
-from innerloop.inner import Episodes, adapt
+from innerloop.device import pick_device
+from innerloop.inner import adapt
 from innerloop.norm import Norm, check_norms, query_outputs
-from innerloop.rules import NIL
-from innerloop.runs.device import pick_device
-from innerloop.runs.learner import Learner, learner_from, load_learner
+from innerloop.predictors import NIL
+from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
+from innerloop.runs.load import Learner, learner_from, load_learner
+from innerloop.tasks import Episodes
 
 Method = Literal["auto", "head", "nil"]
 

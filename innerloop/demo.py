@@ -12,13 +12,14 @@ import torch
 from rich.console import Console
 from rich.table import Column, Table
 
-from innerloop.checkpoint import write_whole
-from innerloop.episodes import EpisodeStream
-from innerloop.outer import Score, evaluate
-from innerloop.rules import NIL, freeze
-from innerloop.runs.device import pick_device
+from innerloop.algorithms import freeze
+from innerloop.data.episodes import EpisodeStream
+from innerloop.device import pick_device
+from innerloop.evaluation import Score, evaluate
+from innerloop.predictors import NIL
+from innerloop.runs.checkpoint import write_whole
 from innerloop.runs.execute import How, open_data, score_dict, test_stream, train
-from innerloop.runs.learner import Learner, load_learner
+from innerloop.runs.load import Learner, load_learner
 from innerloop.runs.presets import preset
 
 BODY = ("block1", "block2", "block3", "block4")

@@ -11,30 +11,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad
 
-from innerloop.batching import over_tasks, tasks_at_once
-from innerloop.modules import Params, as_function, chosen, cut
 from innerloop.norm import Norm, check_norms, query_outputs
+from innerloop.params import Params, as_function, chosen, cut
+from innerloop.tasks import Episodes, over_tasks, tasks_at_once
 
 Objective = Callable[[Params], Tensor]
 Gradient = Callable[[Params], Params]
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From the outputs of one task's set, (n, w), and its targets, (n,) labels or (n, ...) values, to their mean loss."""
-
-
-class Episodes(NamedTuple):
-    """A batch of tasks as four tensors; the first axis is the task."""
-
-    support_x: Tensor  # (t, s, *x)
-    support_y: Tensor  # (t, s)
-    query_x: Tensor  # (t, q, *x)
-    query_y: Tensor  # (t, q)
 
 
 @dataclass(frozen=True)

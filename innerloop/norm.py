@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.standardise import halved, standardise
+from innerloop.kernels.batch_norm import halved, standardise
 
 Norm = Literal["transductive", "support", "single"]
 

@@ -1,20 +1,18 @@
-"""The outer loop: meta-train a model over batches of episodes, and test it on others."""
+"""The outer loop: meta-train a model over batches of episodes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.batching import tasks_at_once
-from innerloop.inner import Episodes, Loss, check_label, largest_label
-from innerloop.modules import resting
-from innerloop.norm import Norm, describe_norm
-from innerloop.rules import Predictor
+from innerloop.inner import Loss, check_label, largest_label
+from innerloop.norm import Norm
+from innerloop.predictors import Predictor
+from innerloop.tasks import Episodes, has_labels, tasks_at_once
 
 
 class Step(NamedTuple):
@@ -95,79 +93,3 @@ def _backward(loss: Tensor) -> None:
             "inside torch.nn.attention.sdpa_kernel(SDPBackend.MATH) and recurrent layers on CUDA inside "
             "torch.backends.cudnn.flags(enabled=False)."
         ) from error
-
-
-def has_labels(episodes: Episodes) -> bool:
-    """Whether the targets are class labels rather than values."""
-    return not episodes.query_y.is_floating_point()
-
-
-@dataclass(frozen=True, eq=False)
-class Score:
-    """How a predictor did, episode by episode and step by step. Printed: the mean and its 95 % interval."""
-
-    accuracy: Tensor | None  # (n + 1, episodes): after 0, 1, ..., n inner steps; None where targets are not labels
-    loss: Tensor  # (n + 1, episodes), or (1, episodes) where only the last step was asked for
-    norm: str  # whose statistics normalised the query sets
-
-    @property
-    def values(self) -> Tensor:
-        """Accuracies, or losses where there are none, (n + 1, episodes)."""
-        return self.loss if self.accuracy is None else self.accuracy
-
-    @property
-    def mean(self) -> float:
-        """After the last step."""
-        return float(self.values[-1].mean())
-
-    @property
-    def interval(self) -> float:
-        """Half the width of the 95 % interval: 1.96 standard errors over episodes."""
-        return float(self.per_step[-1][1])
-
-    @property
-    def per_step(self) -> list[tuple[float, float]]:
-        """Mean and half interval after 0, 1, ..., n steps."""
-        count = self.values.shape[1]
-        spread = self.values.std(1) if count > 1 else torch.full((len(self.values),), torch.nan)
-        half = 1.96 * spread / count**0.5
-        return list(zip(self.values.mean(1).tolist(), half.tolist(), strict=True))
-
-    def __str__(self) -> str:
-        kind = "loss " if self.accuracy is None else ""
-        count = self.values.shape[1]
-        spread = f" ± {self.interval:.4f}" if count > 1 else ""
-        return f"{kind}{self.mean:.4f}{spread} ({count} episode{'s' if count > 1 else ''}, norm: {self.norm})"
-
-
-@torch.no_grad()
-def evaluate(
-    predictor: Predictor,
-    model: nn.Module,
-    episodes: Iterable[Episodes],
-    *,
-    loss: Loss = F.cross_entropy,
-    norm: Norm = "transductive",
-    at_once: int | None = None,
-    every_step: bool = True,
-) -> Score:
-    """Test a predictor: accuracy and loss on the query set of every episode, after every inner step or the last alone.
-
-    The model is in eval mode meanwhile, so dropout rests; `TaskNorm` works the same in both modes.
-
-    Raises:
-        ValueError: there are no episodes.
-    """
-    losses: list[Tensor] = []
-    accuracies: list[Tensor] = []
-    with resting(model):
-        for batch in episodes:
-            outputs = predictor(model, batch, loss=loss, norm=norm, at_once=at_once, every_step=every_step)
-            outputs = outputs if every_step else outputs.unsqueeze(0)  # (n + 1, t, q, w)
-            losses.append(torch.stack([torch.stack(list(map(loss, step, batch.query_y))) for step in outputs]))
-            if has_labels(batch):
-                accuracies.append((outputs.argmax(-1) == batch.query_y).float().mean(-1))
-    if not losses:
-        raise ValueError("there are no episodes to evaluate; check the stream's `count`")
-    accuracy = torch.cat(accuracies, 1).cpu() if accuracies else None
-    return Score(accuracy, torch.cat(losses, 1).cpu(), describe_norm(model, norm))

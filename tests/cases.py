@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from innerloop.inner import Episodes, InnerLoop
+from innerloop.algorithms import anil, boil, fomaml, freeze, maml
+from innerloop.inner import InnerLoop
 from innerloop.models import ConvBlock, conv4, mini_imagenet_net, mlp, omniglot_net
 from innerloop.norm import TaskNorm
-from innerloop.rules import anil, boil, fomaml, freeze, maml
+from innerloop.tasks import Episodes
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TASKS = 3  # at_once=2 then leaves an uneven chunk

@@ -11,9 +11,11 @@ from cases import CASES, DEVICE, close
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from innerloop.inner import Episodes, adapt, predict
+from innerloop.algorithms import anil, fomaml, maml
+from innerloop.inner import adapt, predict
 from innerloop.outer import meta_gradient
-from innerloop.rules import NIL, anil, features, fomaml, maml
+from innerloop.predictors import NIL, features
+from innerloop.tasks import Episodes
 
 # Modules that are more than their parts
 

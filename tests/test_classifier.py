@@ -7,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from innerloop.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.classifier import FewShotClassifier, read_folder
-from innerloop.inner import Episodes, predict
-from innerloop.rules import NIL
-from innerloop.runs.spec import Spec, as_dict
+from innerloop.inner import predict
+from innerloop.predictors import NIL
+from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
+from innerloop.runs.config import Spec, as_dict
+from innerloop.tasks import Episodes
 
 SIZE = 16
 WORDS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")

@@ -6,8 +6,8 @@ import tiny
 from PIL import Image
 
 from innerloop import demo
+from innerloop.runs.config import Spec
 from innerloop.runs.execute import How
-from innerloop.runs.spec import Spec
 
 ROWS = [
     "MAML", "MAML, block 1 frozen", "MAML, block 1 to 2 frozen", "MAML, block 1 to 3 frozen", "MAML, body frozen",

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import innerloop
-from innerloop import cli
+from innerloop.cli import main as cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from cases import CASES, DEVICE, RULES, TASKS, Plain, close, expected
 from torch import nn
 
-from innerloop.batching import tasks_at_once
-from innerloop.inner import Episodes, InnerLoop, adapt, chosen, cut, predict
+from innerloop.algorithms import anil, boil, freeze, maml
+from innerloop.inner import InnerLoop, adapt, chosen, cut, predict
 from innerloop.outer import meta_gradient
-from innerloop.rules import anil, boil, freeze, maml
+from innerloop.tasks import Episodes, tasks_at_once
 
 every_case = pytest.mark.parametrize("case_name", CASES)
 every_rule = pytest.mark.parametrize("rule_name", RULES)

@@ -9,9 +9,10 @@ import torch
 from cases import CASES
 from torch import nn
 
-from innerloop.inner import Episodes, adapt, descend, last, predict
+from innerloop.algorithms import maml
+from innerloop.inner import adapt, descend, last, predict
 from innerloop.outer import meta_gradient
-from innerloop.rules import maml
+from innerloop.tasks import Episodes
 
 
 class Watch:

@@ -12,11 +12,13 @@ from cases import CASES, DEVICE, RULES, Plain, close, expected
 from torch import nn
 
 from innerloop import inner as inner_module
-from innerloop.inner import Episodes, adapt, predict
+from innerloop.algorithms import anil, fomaml, freeze, maml
+from innerloop.inner import adapt, predict
 from innerloop.models import conv4
 from innerloop.norm import TaskNorm, check_norms, describe_norm, statistics_from
 from innerloop.outer import meta_gradient
-from innerloop.rules import NIL, anil, fomaml, freeze, maml
+from innerloop.predictors import NIL
+from innerloop.tasks import Episodes
 
 BATCHED = [(case, norm) for case in CASES for norm in CASES[case].norms if norm != "transductive"]
 

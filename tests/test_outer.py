@@ -12,11 +12,14 @@ import torch.nn.functional as F
 from cases import CASES, DEVICE, RULES, close, expected
 from torch import nn
 
-from innerloop.episodes import ImageBank
-from innerloop.inner import Episodes, InnerLoop
+from innerloop.algorithms import anil, maml
+from innerloop.data.episodes import ImageBank
+from innerloop.evaluation import evaluate
+from innerloop.inner import InnerLoop
 from innerloop.models import conv4, mini_imagenet_net, omniglot_net
-from innerloop.outer import evaluate, meta_gradient, meta_train
-from innerloop.rules import NIL, anil, maml
+from innerloop.outer import meta_gradient, meta_train
+from innerloop.predictors import NIL
+from innerloop.tasks import Episodes
 
 CASE = CASES["two blocks"]
 

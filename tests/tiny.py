@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from innerloop import cli
+from innerloop.cli import main as cli
 
 PARTS = {"train": 5, "val": 3, "test": 3}  # classes
 SETTINGS = {

@@ -15,7 +15,7 @@ import pooch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from innerloop.episodes import ImageBank
+from innerloop.data.episodes import ImageBank
 
 _ABANDONED = 3600  # seconds without a write after which nobody is writing a file any more
 

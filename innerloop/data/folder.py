@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from innerloop.data.cache import cached
-from innerloop.data.images import Stock, decode, hidden, listed, pixels, signature, walk
+from innerloop.data.episodes import ImageBank
+from innerloop.data.files import Stock, decode, hidden, listed, pixels, signature, walk
 from innerloop.data.splits import Splits
-from innerloop.episodes import ImageBank
 
 _EXPECTED = "expected a folder with one sub-folder of images a class"
 _SPLIT_FILE = 'expected csv with the columns class and split, or JSON {"train": [...], "val": [...], "test": [...]}'

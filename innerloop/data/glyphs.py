@@ -17,9 +17,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from innerloop.data.cache import cached
+from innerloop.data.episodes import ImageBank
 from innerloop.data.pen import FIELD, distance, draw, fit, thin
 from innerloop.data.splits import Splits
-from innerloop.episodes import ImageBank
 
 DRAWINGS = 20  # a class, as in Omniglot
 

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from innerloop.data.cache import cached
-from innerloop.data.images import Read, Stock, listed, pixels, reading, signature, stack
+from innerloop.data.episodes import ImageBank
+from innerloop.data.files import Read, Stock, listed, pixels, reading, signature, stack
 from innerloop.data.splits import Splits
-from innerloop.episodes import ImageBank
 
 CLASSES = {"train": 64, "val": 16, "test": 20}
 IMAGES = 600  # a class

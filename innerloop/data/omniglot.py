@@ -14,9 +14,9 @@ import pooch
 from rich.progress import DownloadColumn, TransferSpeedColumn
 
 from innerloop.data.cache import cache_folder, cached
-from innerloop.data.images import Read, Stock, listed, pixels, progress, reading, signature, stack
+from innerloop.data.episodes import ImageBank
+from innerloop.data.files import Read, Stock, listed, pixels, progress, reading, signature, stack
 from innerloop.data.splits import Splits
-from innerloop.episodes import ImageBank
 
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
 MD5 = {"images_background": "68d2efa1b9178cc56df9314c21c6e718", "images_evaluation": "6b91aef0f799c5bb55b94e3f2daec811"}

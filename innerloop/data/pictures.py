@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from innerloop.data.images import UNKNOWN, pixels, square
+from innerloop.data.files import UNKNOWN, pixels, square
 
 _EXPECTED = "expected a path, a PIL image, or an array (h, w[, c]) or (c, h, w), uint8 or float in [0, 1]"
 _CHANNELS = (1, 3)

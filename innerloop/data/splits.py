@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from innerloop.episodes import ImageBank
+from innerloop.data.episodes import ImageBank
 
 
 class Splits(NamedTuple):

@@ -1,5 +1,6 @@
 """Every table and figure of the paper, by name: Raghu, Raghu, Bengio and Vinyals, ICLR 2020, arXiv 1909.09157."""
 
+from innerloop.experiments.exhibits import Artifact
 from innerloop.paper import (
     figure2,
     figure3,
@@ -19,7 +20,6 @@ from innerloop.paper import (
     table7,
     table8,
 )
-from innerloop.paper.artifact import Artifact
 
 _TABLES = (table1, table2, table3, table4, table5, table6, table7, table8)
 _FIGURES = (figure2, figure3, figure5, figure6, figure7, figure8, figure9, figure10, figure11)

@@ -5,7 +5,7 @@ The training curves of the runs of Table 2.
 
 from __future__ import annotations
 
-from innerloop.paper.artifact import Figure
+from innerloop.experiments.exhibits import Figure
 from innerloop.paper.figure5 import ABOUT, alike, learning, panels
 from innerloop.paper.scales import MINI1, MINI5, OMNI1
 

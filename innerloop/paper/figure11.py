@@ -9,11 +9,11 @@ from collections.abc import Hashable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
-from innerloop.paper.artifact import Answer, Claim, Figure, Panel, Panels, Series
+from innerloop.experiments.exhibits import Answer, Claim, Figure, Panel, Panels, Series
+from innerloop.experiments.panel import BODY
+from innerloop.experiments.questions import Measure
 from innerloop.paper.pairs import fit, pair
 from innerloop.paper.scales import MINI, Regime, Scale
-from innerloop.paper.series import BODY
-from innerloop.runs.measures import Measure
 
 _PAIRS: tuple[tuple[Regime, Regime], ...] = (("maml", "maml"), ("anil", "anil"), ("anil", "maml"))
 AGAINST = {"(MAML, MAML) vs (ANIL, MAML)": ("maml", "maml"), "(ANIL, ANIL) vs (ANIL, MAML)": ("anil", "anil")}

@@ -9,10 +9,10 @@ from collections.abc import Hashable, Mapping
 from itertools import product
 from typing import Any
 
-from innerloop.paper.artifact import Answer, Claim, Figure, Panel, Panels
+from innerloop.experiments.exhibits import Answer, Claim, Figure, Panel, Panels
+from innerloop.experiments.panel import body_stays, by_layer
+from innerloop.experiments.questions import Change, Measure
 from innerloop.paper.scales import MINI, Scale
-from innerloop.paper.series import body_stays, by_layer
-from innerloop.runs.measures import Change, Measure
 
 KINDS = {"CCA before and after adaptation": "cca", "CKA before and after adaptation": "cka"}
 _CCA, _CKA = KINDS

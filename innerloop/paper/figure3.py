@@ -10,11 +10,11 @@ from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
 
-from innerloop.paper.artifact import Answer, Claim, Figure, Panel, Panels, Series, Stated
+from innerloop.experiments.exhibits import Answer, Claim, Figure, Panel, Panels, Series, Stated
+from innerloop.experiments.panel import body_stays, by_layer, mean_line
+from innerloop.experiments.questions import Accuracy, Change, Measure
 from innerloop.paper.scales import MINI5, Scale
-from innerloop.paper.series import body_stays, by_layer, mean_line
 from innerloop.paper.table1 import FROZEN
-from innerloop.runs.measures import Accuracy, Change, Measure
 
 ACCURACY, CCA = "Accuracy with layers frozen", "CCA before and after adaptation"
 _CHECKPOINTS = 3

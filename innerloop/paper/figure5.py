@@ -10,10 +10,10 @@ from itertools import product
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from innerloop.paper.artifact import Answer, Claim, Figure, Panel, Panels, Series
+from innerloop.experiments.exhibits import Answer, Claim, Figure, Panel, Panels, Series
+from innerloop.experiments.panel import curve, mean_line, validation
+from innerloop.experiments.questions import Curves, Measure
 from innerloop.paper.scales import MINI5, Regime, Scale
-from innerloop.paper.series import curve, mean_line, validation
-from innerloop.runs.measures import Curves, Measure
 
 REGIMES: dict[str, Regime] = {"MAML": "maml", "ANIL": "anil"}
 

@@ -9,10 +9,10 @@ from collections.abc import Hashable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
-from innerloop.paper.artifact import Answer, Claim, Figure, Panel, Panels
+from innerloop.experiments.exhibits import Answer, Claim, Figure, Panel, Panels
+from innerloop.experiments.panel import by_layer
+from innerloop.experiments.questions import Change, Measure
 from innerloop.paper.scales import MINI, Scale
-from innerloop.paper.series import by_layer
-from innerloop.runs.measures import Change, Measure
 
 _CHECKPOINTS = 4
 

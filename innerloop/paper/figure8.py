@@ -5,7 +5,7 @@ The trainings of Table 1, at least two seeds.
 
 from __future__ import annotations
 
-from innerloop.paper.artifact import Claim, Figure
+from innerloop.experiments.exhibits import Claim, Figure
 from innerloop.paper.figure7 import ABOUT, across_seeds, near_the_diagonal, questions
 
 FIGURE = Figure(

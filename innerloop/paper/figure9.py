@@ -5,7 +5,7 @@ The trainings of Table 1, at the checkpoints that they keep.
 
 from __future__ import annotations
 
-from innerloop.paper.artifact import Claim, Figure
+from innerloop.experiments.exhibits import Claim, Figure
 from innerloop.paper.figure3 import ABOUT, body_is_reused, costs_little, over_training, panels
 from innerloop.paper.scales import MINI1
 

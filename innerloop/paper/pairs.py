@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from innerloop.paper.artifact import Answer
+from innerloop.experiments.exhibits import Answer
+from innerloop.experiments.questions import Resemblance
 from innerloop.paper.scales import Regime, Scale
-from innerloop.runs.measures import Resemblance
 
 
 def pair(scale: Scale, problem: str, first: Regime, second: Regime, repeat: int) -> Resemblance | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
-from innerloop.paper.artifact import Place
+from innerloop.experiments.exhibits import Place
 
 
 def grid(rows: Sequence[str], columns: Sequence[str], numbers: str) -> dict[Place, tuple[float, float | None]]:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
+from innerloop.runs.config import Spec
 from innerloop.runs.presets import PRESETS
-from innerloop.runs.spec import Spec
 
 OMNI1, OMNI5 = "Omniglot-20way-1shot", "Omniglot-20way-5shot"
 MINI1, MINI5 = "MiniImageNet-5way-1shot", "MiniImageNet-5way-5shot"

@@ -5,7 +5,7 @@ Two trainings a seed: MAML on mini-ImageNet, 5-way 1-shot and 5-shot. Feeds Tabl
 
 from __future__ import annotations
 
-from innerloop.paper.artifact import Cell, Claim, Table, accuracy
+from innerloop.experiments.exhibits import Cell, Claim, Table, accuracy
 from innerloop.paper.published import grid
 from innerloop.paper.scales import MINI, Scale
 

@@ -6,7 +6,7 @@ have their place here and no runs yet.
 
 from __future__ import annotations
 
-from innerloop.paper.artifact import Cell, Claim, Table, accuracy
+from innerloop.experiments.exhibits import Cell, Claim, Table, accuracy
 from innerloop.paper.published import grid
 from innerloop.paper.scales import MINI, OMNIGLOT, Regime, Scale
 

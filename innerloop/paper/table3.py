@@ -5,11 +5,11 @@ The trainings of Table 2 on mini-ImageNet 5-way 1-shot, at least two seeds.
 
 from __future__ import annotations
 
-from innerloop.paper.artifact import Cell, Claim, Table
+from innerloop.experiments.exhibits import Cell, Claim, Table
+from innerloop.experiments.panel import BODY
 from innerloop.paper.pairs import likeness, pair
 from innerloop.paper.published import grid
 from innerloop.paper.scales import MINI1, Regime, Scale
-from innerloop.paper.series import BODY
 
 ROWS: dict[str, tuple[Regime, Regime]] = {
     "MAML-MAML": ("maml", "maml"),

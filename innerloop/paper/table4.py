@@ -5,7 +5,7 @@ The trainings of Table 2.
 
 from __future__ import annotations
 
-from innerloop.paper.artifact import Cell, Claim, Table, accuracy
+from innerloop.experiments.exhibits import Cell, Claim, Table, accuracy
 from innerloop.paper.published import grid
 from innerloop.paper.scales import MINI, OMNIGLOT, Scale
 

@@ -5,7 +5,7 @@ Six ways of training a body on mini-ImageNet: MAML and ANIL (from Table 2), mult
 
 from __future__ import annotations
 
-from innerloop.paper.artifact import Cell, Claim, Table, accuracy
+from innerloop.experiments.exhibits import Cell, Claim, Table, accuracy
 from innerloop.paper.published import grid
 from innerloop.paper.scales import MINI, Regime, Scale
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from itertools import product
 from typing import Literal
 
-from innerloop.paper.artifact import Answer, Cell, Claim, Table
+from innerloop.experiments.exhibits import Answer, Cell, Claim, Table
+from innerloop.experiments.questions import Timing
 from innerloop.paper.published import grid
 from innerloop.paper.scales import MINI1, MINI5, Regime, Scale
-from innerloop.runs.measures import Timing
 
 ROWS: dict[str, tuple[Literal["training", "inference"], Regime]] = {
     "Training: MAML": ("training", "maml"),

@@ -6,8 +6,8 @@ training out of this table; it is here without a published number.
 
 from __future__ import annotations
 
+from innerloop.experiments.exhibits import Cell, Claim, Table, accuracy
 from innerloop.paper import table5
-from innerloop.paper.artifact import Cell, Claim, Table, accuracy
 from innerloop.paper.published import grid
 from innerloop.paper.scales import MINI, Regime, Scale
 

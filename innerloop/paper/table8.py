@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from innerloop.paper.artifact import Cell, Claim, Table
+from innerloop.experiments.exhibits import Cell, Claim, Table
 from innerloop.paper.pairs import likeness, pair
 from innerloop.paper.published import grid
 from innerloop.paper.scales import MINI1, Regime, Scale

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Literal
 
-from innerloop.paper.artifact import Answer, Artifact, Cell, Figure, Panel, Panels, Place, Table, Verdict, judge
+from innerloop.experiments.exhibits import Answer, Artifact, Cell, Figure, Panel, Panels, Place, Table, Verdict, judge
+from innerloop.experiments.questions import Measure
 from innerloop.paper.scales import Scale
-from innerloop.runs.measures import Measure
 
 Find = Callable[[Measure], Answer | None]
 """The answer to a question; None where it is not measured yet."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from innerloop.paper.artifact import Figure, Table, Verdict
+from innerloop.experiments.exhibits import Figure, Table, Verdict
 from innerloop.paper.scales import Scale
-from innerloop.report import words
+from innerloop.report import format as words
 from innerloop.report.collect import Result
 from innerloop.report.sections import Rows
 from innerloop.report.tables import markdown_grid, markdown_table, panel_numbers, plain

@@ -8,15 +8,15 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from innerloop.checkpoint import write_whole
-from innerloop.paper.artifact import Artifact
+from innerloop.experiments.exhibits import Artifact
+from innerloop.experiments.questions import Measure
 from innerloop.paper.scales import Scale
-from innerloop.report import words
+from innerloop.report import format as words
 from innerloop.report.collect import Find, collect
-from innerloop.report.figures import svg
 from innerloop.report.markdown import markdown
+from innerloop.report.plot import svg
 from innerloop.report.sections import html
-from innerloop.runs.measures import Measure
+from innerloop.runs.checkpoint import write_whole
 
 _NONE: Mapping[Measure, str] = MappingProxyType({})
 

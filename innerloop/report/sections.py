@@ -7,11 +7,11 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-from innerloop.paper.artifact import Claim, Figure, Table, Verdict
+from innerloop.experiments.exhibits import Claim, Figure, Table, Verdict
 from innerloop.paper.scales import Scale
-from innerloop.report import words
+from innerloop.report import format as words
 from innerloop.report.collect import Result
-from innerloop.report.figures import svg
+from innerloop.report.plot import svg
 from innerloop.report.tables import html_grid, html_table, panel_numbers
 
 Rows = Sequence[Sequence[Result]]

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from innerloop.paper.artifact import Panel, Place, Table
+from innerloop.experiments.exhibits import Panel, Place, Table
 from innerloop.report.collect import Entry, Result
-from innerloop.report.words import NONE, explained, legend, mark, number, published, signed
+from innerloop.report.format import NONE, explained, legend, mark, number, published, signed
 
 
 def html_table(result: Result, table: Table) -> str:

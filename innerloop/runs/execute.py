@@ -13,20 +13,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from innerloop.checkpoint import load_checkpoint, load_weights, write_whole
 from innerloop.data import NAMES, Splits, load
-from innerloop.data.images import listed
+from innerloop.data.episodes import EpisodeStream, ImageBank, LabelledStream
+from innerloop.data.files import listed
 from innerloop.data.mini_imagenet import HUB
-from innerloop.episodes import EpisodeStream, ImageBank, LabelledStream
-from innerloop.modules import chosen
-from innerloop.outer import Score, evaluate, meta_train
-from innerloop.rules import NIL, Predictor
-from innerloop.runs.device import device_name, pick_device, repeatable
-from innerloop.runs.display import Display
-from innerloop.runs.learner import Learner, best_of
-from innerloop.runs.spec import ADDED, Spec, as_dict
+from innerloop.device import device_name, pick_device, repeatable
+from innerloop.evaluation import Score, evaluate
+from innerloop.outer import meta_train
+from innerloop.params import chosen
+from innerloop.predictors import NIL, Predictor
+from innerloop.runs.checkpoint import load_checkpoint, load_weights, write_whole
+from innerloop.runs.config import ADDED, Spec, as_dict
+from innerloop.runs.folder import Stop, claimed, read_json
+from innerloop.runs.load import Learner, best_of
+from innerloop.runs.progress import Display
 from innerloop.runs.state import Run, number
-from innerloop.runs.store import Stop, claimed, read_json
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from innerloop.runs.spec import Spec
+from innerloop.runs.config import Spec
 
 _REFERENCE = {"norm_scale": False, "norm_eps": 1e-3, "iterations": 30_000, "algorithm": "maml"}
 

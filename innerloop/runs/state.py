@@ -13,9 +13,10 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
-from innerloop.checkpoint import load_checkpoint, load_weights, pack_optimizer, save_checkpoint, unpack_optimizer
-from innerloop.outer import Score, Step
-from innerloop.runs.spec import Spec, as_dict
+from innerloop.evaluation import Score
+from innerloop.outer import Step
+from innerloop.runs.checkpoint import load_checkpoint, load_weights, pack_optimizer, save_checkpoint, unpack_optimizer
+from innerloop.runs.config import Spec, as_dict
 
 _GOES_ON = ("iteration", "best", "best_at", "seconds")  # of a resumed run
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from innerloop.modules import as_function, layers_of
+from innerloop.params import as_function, layers_of
 
 
 def activations(

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from innerloop.data import folder, folder_splits, load
 from innerloop.data.cache import cache_folder
-from innerloop.data.images import pixels
+from innerloop.data.files import pixels
 
 
 def paint(path: Path, colour=(200, 40, 90), size=(20, 16), mode="RGB", **options) -> Path:

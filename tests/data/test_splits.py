@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from innerloop.data import Splits
-from innerloop.episodes import ImageBank
+from innerloop.data.episodes import ImageBank
 
 
 def test_pixels_that_parts_share_are_moved_once():

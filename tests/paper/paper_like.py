@@ -6,9 +6,9 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
-from innerloop.paper.artifact import Answer, Figure
+from innerloop.experiments.exhibits import Answer, Figure
+from innerloop.experiments.questions import Accuracy, Change, Curves, Measure, Resemblance
 from innerloop.paper.scales import SCALES, Scale
-from innerloop.runs.measures import Accuracy, Change, Curves, Measure, Resemblance
 
 LAYERS = ("block1", "block2", "block3", "block4", "head")
 WHENS = ("pre-pre", "pre-post", "post-pre", "post-post")

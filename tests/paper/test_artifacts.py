@@ -10,13 +10,13 @@ from itertools import combinations
 import pytest
 from paper_like import LAYERS
 
+from innerloop.experiments.exhibits import Answer, Figure, Table
+from innerloop.experiments.plan import trainings
+from innerloop.experiments.questions import Accuracy, Change, Measure, Resemblance, Timing, name_of
 from innerloop.paper import ARTIFACTS
-from innerloop.paper.artifact import Answer, Figure, Table
 from innerloop.paper.published import grid
 from innerloop.paper.scales import MINI1, MINI5, OMNI1, OMNI5, SCALES
-from innerloop.runs.campaign import trainings
-from innerloop.runs.measures import Accuracy, Change, Measure, Resemblance, Timing, name_of
-from innerloop.runs.spec import Spec
+from innerloop.runs.config import Spec
 
 TABLES = [artifact for artifact in ARTIFACTS.values() if isinstance(artifact, Table)]
 FIGURES = [artifact for artifact in ARTIFACTS.values() if isinstance(artifact, Figure)]

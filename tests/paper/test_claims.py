@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from paper_like import LAYERS, answer_to, answers_to, scale_of
 
+from innerloop.experiments.exhibits import Claim, Figure, Panels, Table, Verdict, judge
+from innerloop.experiments.questions import Accuracy, Change, Resemblance
 from innerloop.paper import ARTIFACTS, table5, table8
-from innerloop.paper.artifact import Claim, Figure, Panels, Table, Verdict, judge
 from innerloop.paper.scales import MINI1, MINI5, OMNI1, OMNI5
-from innerloop.runs.measures import Accuracy, Change, Resemblance
 
 TABLES = [artifact for artifact in ARTIFACTS.values() if isinstance(artifact, Table)]
 FIGURES = [artifact for artifact in ARTIFACTS.values() if isinstance(artifact, Figure)]

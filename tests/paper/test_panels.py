@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from paper_like import LAYERS, answers_to, scale_of
 
+from innerloop.experiments.exhibits import Answer, Figure, Panel, Panels, Series
+from innerloop.experiments.panel import curve, mean_line
+from innerloop.experiments.questions import Change, Measure, Resemblance
 from innerloop.paper import ARTIFACTS
-from innerloop.paper.artifact import Answer, Figure, Panel, Panels, Series
 from innerloop.paper.pairs import fit, pair
 from innerloop.paper.scales import MINI1
-from innerloop.paper.series import curve, mean_line
-from innerloop.runs.measures import Change, Measure, Resemblance
 
 FIGURES = [artifact for artifact in ARTIFACTS.values() if isinstance(artifact, Figure)]
 

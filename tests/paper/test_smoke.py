@@ -10,12 +10,12 @@ from tempfile import TemporaryDirectory
 import pytest
 from tiny import call
 
+from innerloop.experiments.answers import find
+from innerloop.experiments.exhibits import Table
 from innerloop.paper import ARTIFACTS
-from innerloop.paper.artifact import Table
 from innerloop.paper.scales import SCALES
 from innerloop.report.collect import collect
-from innerloop.report.words import heading
-from innerloop.runs.measure import find
+from innerloop.report.format import heading
 
 TABLES = [name for name, artifact in ARTIFACTS.items() if isinstance(artifact, Table)]
 FIGURES = [name for name in ARTIFACTS if name not in TABLES]

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from innerloop.paper.artifact import Cell, Claim, Figure, Panel, Series, Table, accuracy
+from innerloop.experiments.exhibits import Cell, Claim, Figure, Panel, Series, Table, accuracy
+from innerloop.experiments.questions import Accuracy, Change, Curves, Measure, Resemblance, Timing, name_of
 from innerloop.paper.scales import Scale
-from innerloop.runs.measures import Accuracy, Change, Curves, Measure, Resemblance, Timing, name_of
-from innerloop.runs.spec import Spec
+from innerloop.runs.config import Spec
 
 LAYERS = ("block1", "block2", "block3", "block4", "head")
 QUALITY = {"maml": 46.9, "fomaml": 46, "anil": 46.7, "nil": 38.3, "multiclass": 39.7, "multitask": 26.5}

@@ -6,12 +6,12 @@ from statistics import fmean, stdev
 import pytest
 from made_up import RUN, a_figure, a_scale, a_table, made_up
 
+from innerloop.experiments.exhibits import Cell, Claim, Stated
+from innerloop.experiments.questions import Accuracy, Change, Timing
 from innerloop.paper import ARTIFACTS
-from innerloop.paper.artifact import Cell, Claim, Stated
 from innerloop.paper.scales import SCALES
 from innerloop.report.collect import Entry, collect
-from innerloop.report.words import command, explained, facts, legend, number, published, signed, stated
-from innerloop.runs.measures import Accuracy, Change, Timing
+from innerloop.report.format import command, explained, facts, legend, number, published, signed, stated
 
 PLACE = ("x", "five-")
 

@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 import pytest
 from made_up import a_figure, a_scale, made_up
 
-from innerloop.paper.artifact import Panel, Series
+from innerloop.experiments.exhibits import Panel, Series
 from innerloop.report.collect import collect
-from innerloop.report.colours import FIRST, LATER, MEANING, ORDERED, colours, tint
-from innerloop.report.figures import columns, png, svg
+from innerloop.report.plot import columns, png, svg
+from innerloop.report.style import FIRST, LATER, MEANING, ORDERED, colours, tint
 
 PANELS = collect(a_figure(), a_scale(), made_up, {}).panels
 

@@ -12,11 +12,11 @@ import pytest
 from made_up import ASKED, a_figure, a_scale, a_table, made_up
 
 from innerloop import report
+from innerloop.experiments.exhibits import Claim
+from innerloop.experiments.questions import name_of
 from innerloop.paper import ARTIFACTS
-from innerloop.paper.artifact import Claim
 from innerloop.paper.scales import SCALES
 from innerloop.report import page, write
-from innerloop.runs.measures import name_of
 
 VOID = {"meta", "link", "br", "wbr", "img"}
 CLAIMS = (
@@ -167,7 +167,7 @@ def test_files(tmp_path):
 def test_it_imports_no_training_and_no_window():
     lines = [line for path in Path(report.__file__).parent.glob("*.py") for line in path.read_text().splitlines()]
     imports = [line for line in lines if line.startswith(("from ", "import "))]
-    assert any("innerloop.runs.measures" in line for line in imports)
+    assert any("innerloop.experiments.questions" in line for line in imports)
     assert not [line for line in imports if re.search("execute|learner|pyplot", line)]
 
 

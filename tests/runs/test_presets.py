@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from innerloop.inner import chosen
-from innerloop.models import conv_same
+from innerloop.models.few_shot import conv_same
 from innerloop.runs.presets import FOLDER, PRESETS, preset
 
 # The reference sums its inner loss over N * K images and divides by K: N times the mean. Its outer loss is likewise

@@ -16,15 +16,15 @@ from PIL import Image
 from tiny import call, complaint, same_run, tensors
 
 from innerloop.data import Splits
+from innerloop.data.episodes import LabelledStream
 from innerloop.data.glyphs import SCRIPTS
-from innerloop.episodes import LabelledStream
-from innerloop.inner import Episodes
 from innerloop.outer import meta_gradient, meta_train
-from innerloop.rules import features
+from innerloop.predictors import features
 from innerloop.runs import execute
+from innerloop.runs.config import Algorithm, Spec
 from innerloop.runs.execute import How, Interrupted, open_data, training_stream
-from innerloop.runs.learner import load_learner
-from innerloop.runs.spec import Algorithm, Spec
+from innerloop.runs.load import load_learner
+from innerloop.tasks import Episodes
 
 TINY = Spec(
     way=3, query=2, test_query=2, tasks=2, steps=2, test_steps=3, lr=0.4, width=4, size=14, pooling="stride",

@@ -11,8 +11,8 @@ import tiny
 from PIL import Image
 from tiny import call, complaint, options
 
-from innerloop.checkpoint import load_checkpoint
 from innerloop.runs import execute
+from innerloop.runs.checkpoint import load_checkpoint
 
 FEW = ("--episodes", 3, "--json", "--device", "cpu")
 

@@ -17,10 +17,10 @@ import tiny
 import torch
 from tiny import call, complaint, options, same_run
 
-from innerloop.checkpoint import load_checkpoint
 from innerloop.outer import meta_train
 from innerloop.runs import execute
-from innerloop.runs.store import claimed
+from innerloop.runs.checkpoint import load_checkpoint
+from innerloop.runs.folder import claimed
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ LONG = {"iterations": 30, "log_every": 1, "val_every": 10, "width": 16, "size": 
 
 
 def start(pictures: Path, out: Path, cache: Path, seconds: float) -> subprocess.Popen:
-    command = [sys.executable, "-m", "innerloop.cli", "train", str(pictures), "--out", str(out)]
+    command = [sys.executable, "-m", "innerloop", "train", str(pictures), "--out", str(out)]
     command += options(**LONG, checkpoint_seconds=seconds)
     threads = {"OMP_NUM_THREADS": "1", "INNERLOOP_CACHE": str(cache)}
     return subprocess.Popen(

@@ -1,0 +1,91 @@
+"""innerloop classify"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tyro.conf import Positional
+
+from innerloop.classifier import FewShotClassifier, read_folder
+from innerloop.cli.errors import say
+from innerloop.data.files import listed, walk
+from innerloop.norm import Norm
+
+_DEPTH = 4  # levels of sub-folders whose images are classified too
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Learn your classes from a few images each, and name other images."""
+
+    checkpoint: Positional[Path]
+    """best.safetensors of a run, or the run's folder"""
+    images: Positional[tuple[Path, ...]]
+    """images to classify, or folders of them"""
+    support: Path
+    """a folder with one sub-folder of labelled images a class"""
+    method: Literal["auto", "head", "nil"] = "auto"
+    """adapt the head, or compare features (nil); auto: the head if it has an output for every class"""
+    norm: Norm = "support"
+    """whose statistics normalise an image; "support" makes each prediction independent of the others"""
+    device: str = "auto"
+    """cpu, cuda, or the best there is"""
+    json: bool = False
+    """print JSON"""
+
+    def run(self) -> None:
+        if not self.images:
+            raise ValueError("no images to classify; give one or more after the checkpoint")
+        images = [image for given in self.images for image in _images(given.expanduser())]
+        classifier = FewShotClassifier.load(self.checkpoint, method=self.method, norm=self.norm, device=self.device)
+        classifier.fit(*read_folder(self.support))
+        images, pictures, bad = _read(classifier, images)
+        if not images:
+            raise ValueError(listed(bad))
+        rows = classifier.predict_proba(pictures)
+        names = [str(name) for name in classifier.classes_]
+        if classifier.method_ == "nil":
+            say(f"{len(names)} classes by their features alone (NIL): shares rank the classes and are no confidence")
+        answers = [
+            {
+                "image": str(image),
+                "label": names[int(row.argmax())],
+                "probabilities": dict(zip(names, map(float, row), strict=True)),
+            }
+            for image, row in zip(images, rows, strict=True)
+        ]
+        if self.json:
+            print(json.dumps(answers, indent=1))
+        else:
+            for answer in answers:
+                ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
+                print(answer["image"], *(f"{name} {chance:.1%}" for name, chance in ranked[:5]), sep="  ")
+        if bad:
+            raise ValueError(f"{listed(bad)}; of the other {len(images)} the answers are above")
+
+
+def _read(classifier: FewShotClassifier, images: list[Path]) -> tuple[list[Path], list[np.ndarray], list[str]]:
+    """The images that can be read, their pixels, and what is wrong with the others.
+
+    So one bad file does not cost the answers for a whole folder.
+    """
+    good, pictures, bad = [], [], []
+    for image in images:
+        try:
+            pictures.append(classifier.read(image))
+            good.append(image)
+        except (ValueError, FileNotFoundError) as error:
+            bad.append(str(error))
+    return good, pictures, bad
+
+
+def _images(given: Path) -> list[Path]:
+    if not given.is_dir():
+        return [given]
+    if not (found := [given / file.name for file in walk(given, _DEPTH)]):
+        raise ValueError(f"there are no images in {given}")
+    return found

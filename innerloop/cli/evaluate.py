@@ -1,0 +1,98 @@
+"""innerloop evaluate"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from math import isnan
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+from tyro.conf import OmitArgPrefixes, Positional
+
+from innerloop.algorithms import freeze
+from innerloop.cli.errors import say
+from innerloop.device import pick_device
+from innerloop.evaluation import evaluate
+from innerloop.norm import Norm
+from innerloop.params import chosen, layers_of
+from innerloop.predictors import NIL, Predictor
+from innerloop.runs.config import Spec
+from innerloop.runs.execute import How, bank_for, data_named, score_dict, test_stream
+from innerloop.runs.load import load_learner
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Test a trained network on fresh episodes: accuracy after every inner step, with 95 % intervals."""
+
+    checkpoint: Positional[Path]
+    """best.safetensors of a run, or the run's folder"""
+    predictor: Literal["own", "nil"] = "own"
+    """the inner loop it was trained with, or NIL: no head, cosine to the support features"""
+    freeze: tuple[str, ...] = ()
+    """layers that the inner loop must not adapt, such as block1 block2"""
+    norm: Norm = "transductive"
+    """whose statistics normalise a query image: the query set's, the support set's, or its own (single)"""
+    steps: int | None = None
+    """inner steps; as in the run's own test if not given"""
+    way: int | None = None
+    """classes of a task; NIL takes any number, the head only what it was trained with"""
+    shot: int | None = None
+    """support images a class"""
+    query: int | None = None
+    """query images a class"""
+    episodes: int | None = None
+    """episodes of the test"""
+    part: Literal["train", "val", "test"] = "test"
+    """the classes to draw from"""
+    data: str | None = None
+    """other data than it was trained on"""
+    how: OmitArgPrefixes[How] = field(default_factory=How)
+    json: bool = False
+    """print JSON"""
+
+    def _predictor(self, asked: Spec, model: nn.Module) -> Predictor:
+        own = self.predictor == "own" and asked.test_rule().adapt
+        if not own and self.freeze:
+            raise ValueError("without an inner loop there is nothing to freeze: leave --freeze out")
+        if not own:
+            return NIL(way=asked.way)
+        rule = asked.test_rule()
+        names = [name for name, _ in model.named_parameters()]
+        for layer in self.freeze:
+            if not any(fnmatchcase(name, f"{layer}.*") for name in names):
+                raise ValueError(f"there is no layer {layer!r} to freeze; there are {', '.join(layers_of(model))}")
+            if chosen(model, freeze(rule, layer).adapt) == chosen(model, rule.adapt):
+                say(f"{layer}: the inner loop of this run changes nothing there, frozen or not")
+        return freeze(rule, *self.freeze)
+
+    def run(self) -> None:
+        learner = load_learner(self.checkpoint)
+        model, spec = learner.model, learner.spec
+        changes = {name: getattr(self, name) for name in ("way", "shot") if getattr(self, name) is not None}
+        if self.data is not None and data_named(self.data) != spec.data:
+            changes |= {"data": data_named(self.data), "split": ""}
+        if self.steps is not None:
+            changes["test_steps"] = self.steps
+        asked = replace(spec, **changes)
+        if self.predictor == "own" and asked.way != spec.way:
+            raise ValueError(
+                f"the head has {spec.way} outputs, not {asked.way}: leave --way out or use --predictor nil"
+            )
+        predictor = self._predictor(asked, model)
+        device = pick_device(self.how.device)
+        bank = bank_for(learner, replace(asked, way=spec.way), self.how, self.part).to(device)
+        query = (spec.test_query or asked.shot) if self.query is None else self.query
+        stream = test_stream(bank, asked, spec.test_episodes if self.episodes is None else self.episodes, query)
+        score = evaluate(predictor, model.to(device), stream, norm=self.norm, at_once=self.how.at_once)
+        if self.json:
+            print(json.dumps(score_dict(score)))
+            return
+        for step, (mean, half) in enumerate(score.per_step):
+            spread = "" if isnan(half) else f" ± {100 * half:.2f}"  # of one episode there is none
+            print(f"{step:2} steps  {100 * mean:.2f}{spread} %")
+        tested = "NIL" if isinstance(predictor, NIL) else "own inner loop"
+        say(f"{tested}, {asked.way}-way {asked.shot}-shot on {bank.name}, {query} queries a class: {score}")

@@ -1,0 +1,121 @@
+"""How long what is left of a campaign takes on this machine, by short trials on random images."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from innerloop.device import device_name, pick_device
+from innerloop.evaluation import evaluate
+from innerloop.experiments.answers import common_rule, predictor_of, random_episodes, tested_by_its_run
+from innerloop.experiments.questions import Accuracy, Change, Curves, Measure, Resemblance, Timing, subject
+from innerloop.outer import meta_gradient, meta_train
+from innerloop.reuse import adaptation as analysis
+from innerloop.runs.checkpoint import load_checkpoint, write_whole
+from innerloop.runs.config import Spec
+from innerloop.runs.execute import How
+from innerloop.tasks import Episodes
+
+
+def run_seconds(spec: Spec, done: int, store: Path, how: How) -> float:
+    """What is left of a run after `done` iterations, its validations and its test.
+
+    At its own rate so far, which has validations in it, or by a trial of two steps and of one validation task.
+    """
+    left, key = spec.iterations - done, _alike(spec).key
+
+    def tested(query: int) -> float:
+        asked = Accuracy(replace(spec, test_query=query), nil=not spec.test_rule().adapt)
+        return _rate(f"test with {query} queries of {key}", store, how, lambda device: _task(asked, device))
+
+    test = spec.test_episodes * tested(spec.test_query or spec.shot)
+    if not left:
+        return test
+    if done:
+        return test + left * load_checkpoint(store / spec.name / "last.safetensors").about["seconds"] / done
+    validations = -(-spec.iterations // spec.val_every) * spec.val_episodes * tested(spec.query)
+    return test + validations + left * _rate(key, store, how, lambda device: _step(spec, device, how.at_once))
+
+
+def answer_seconds(measure: Measure, store: Path, how: How) -> float:
+    """What a measure takes, by a trial of one task."""
+    if isinstance(measure, Curves) or (isinstance(measure, Accuracy) and tested_by_its_run(measure)):
+        return 0.0
+    tasks = measure.batches if isinstance(measure, Timing) else measure.episodes or subject(measure).test_episodes
+    kind, key = type(measure).__name__.lower(), _alike(subject(measure)).key
+    if isinstance(measure, Accuracy):
+        kind += f" frozen {measure.frozen}, nil {measure.nil}, shot {measure.shot or measure.run.shot}"
+    if isinstance(measure, Timing):
+        kind += f" {measure.what}"
+    return tasks * _rate(f"{kind} of {key}", store, how, lambda device: _task(measure, device))
+
+
+def _alike(spec: Spec) -> Spec:
+    """The same for all runs that differ in nothing that takes time."""
+    body = "any" if spec.body else ""
+    return replace(spec, seed=0, iterations=1, keep=0, body=body, val_every=1, lr=1.0, meta_lr=1.0, clip=None)
+
+
+def _rate(what: str, store: Path, how: How, trial: Callable[[torch.device], float]) -> float:
+    """Seconds of one step or task; each trial is made once on a device."""
+    device, few = pick_device(how.device), f", {how.at_once} tasks at once" if how.at_once else ""
+    key = f"{what} on {device_name(device)}{few}"
+    path = store / "rates.json"
+    rates: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    if key not in rates:
+        rates[key] = trial(device)
+        write_whole(path, json.dumps(rates, indent=1).encode())
+    return rates[key]
+
+
+def _step(spec: Spec, device: torch.device, at_once: int | None) -> float:
+    """Of meta-training; the first is slow."""
+    shape, episodes = random_episodes(spec, spec.tasks, spec.query, device)
+    model = spec.build(shape).to(device)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not spec.body or name.startswith("head."))
+    adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
+    steps = meta_train(model, [episodes] * 3, spec.predictor(), adam, at_once=at_once)
+    return _seconds(lambda: next(steps).loss.item(), 2)
+
+
+def _task(measure: Measure, device: torch.device) -> float:
+    """Of a measure; the first is slow."""
+    run = subject(measure)
+    shot, query = run.shot, 1
+    if isinstance(measure, Accuracy):
+        shot = measure.shot or run.shot
+        query = run.test_query or shot
+    elif isinstance(measure, Change | Resemblance):
+        query = measure.query
+    shape, episodes = random_episodes(replace(run, shot=shot), 1, query, device)
+    model = run.build(shape).to(device)
+    return _seconds(lambda: _once(measure, model, episodes), 1)
+
+
+def _once(measure: Measure, model: torch.nn.Sequential, episodes: Episodes) -> Any:
+    match measure:
+        case Accuracy():
+            return evaluate(predictor_of(measure, model), model, [episodes], every_step=False)
+        case Change(run):
+            return analysis.change(model, [episodes], run.test_rule())
+        case Resemblance(first, second):
+            return analysis.resemblance(model, model, [episodes], common_rule(first, second))
+        case Timing(run, "training"):
+            return meta_gradient(model, episodes, run.rule())
+        case _:
+            return evaluate(subject(measure).test_rule(), model, [episodes], every_step=False)
+
+
+def _seconds(run: Callable[[], Any], times: int) -> float:
+    run()
+    begun = time.perf_counter()
+    for _ in range(times):
+        run()
+    return (time.perf_counter() - begun) / times

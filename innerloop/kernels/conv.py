@@ -1,0 +1,119 @@
+"""Convolution on a CPU: its second derivative is made of the same three fast kernels, and it loops over tasks.
+
+PyTorch's own second derivative asks for convolutions with kernels as large as the image, one group of channels after
+the other. But a convolution is linear in the image x and in the weight w, so its first derivative maps g to
+
+    (X(g, w), W(g, x)),
+
+X the gradient of the image and W that of the weight. In the direction (u, v) the derivative of that with respect to g
+is u * w + x * v, and with respect to (x, w) it is (X(g, v), W(g, u)): the same kernels once more, to any order.
+"""
+
+# pyright: reportIncompatibleMethodOverride=false
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from innerloop.kernels.task_axis import Dims, each_task, signed, tasks_first
+
+_Pads = tuple[int, int, int, int]  # left, right, top, bottom
+_Maybe = Tensor | None
+
+
+def convolve(x: Tensor, weight: Tensor, stride: int, pads: _Pads) -> Tensor:
+    """As `F.conv2d` of x, (n, c, h, w), with this many zeros on its left, right, top and bottom, without a bias."""
+    if x.device.type == "cpu":
+        return _Convolve.apply(x, weight, stride, pads)[0]
+    padding, x = (pads[0], x) if _even(pads) else (0, F.pad(x, pads))
+    return F.conv2d(x, weight, None, stride, padding)
+
+
+class _Convolve(torch.autograd.Function):
+    """x and w, either both with an axis of tasks in front or neither, to x * w and the padded x."""
+
+    @staticmethod
+    @signed
+    def forward(x: Tensor, w: Tensor, stride: int, pads: _Pads) -> tuple[Tensor, _Maybe]:
+        if x.ndim > 4:
+            return each_task(lambda x, w: _Convolve.forward(x, w, stride, pads), x, w)
+        if _even(pads):
+            return F.conv2d(x, w, None, stride, pads[0]), None
+        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, *pads)).permute(0, 3, 1, 2)  # channels last from here on
+        return F.conv2d(padded, w, None, stride), padded
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, _Maybe]) -> None:
+        if output[1] is not None:
+            ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs[:2], output[1])
+        ctx.how = inputs[2:]
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, _: Any) -> tuple[_Maybe, ...]:
+        gradients = _Gradients.apply if torch.is_grad_enabled() else _Gradients.forward
+        return *gradients(g, *ctx.saved_tensors, *ctx.how, ctx.needs_input_grad[:2]), None, None
+
+    @staticmethod
+    def vmap(info: Any, dims: Dims, x: Tensor, w: Tensor, *how: Any) -> tuple[Any, Any]:
+        if dims[1] is None and w.ndim == 4:  # one weight for all tasks: one batch of images
+            x = x.movedim(dims[0], 0)
+            results = _Convolve.apply(x.flatten(0, 1), w, *how)
+            results = [part if part is None else part.unflatten(0, x.shape[:2]) for part in results]
+        else:
+            results = _Convolve.apply(*tasks_first(info.batch_size, dims, x, w), *how)
+        return tuple(results), tuple(part if part is None else 0 for part in results)
+
+
+class _Gradients(torch.autograd.Function):
+    """g, x and w to (X(g, w), W(g, x)), or None for what is not wanted."""
+
+    @staticmethod
+    @signed
+    def forward(
+        g: Tensor, x: Tensor, w: Tensor, padded: _Maybe, stride: int, pads: _Pads, wanted: tuple[bool, bool]
+    ) -> tuple[_Maybe, _Maybe]:
+        if g.ndim > 4:
+            return each_task(lambda *task: _Gradients.forward(*task, stride, pads, wanted), g, x, w, padded)
+        how = ([stride] * 2, [pads[0] if padded is None else 0] * 2, [1, 1], False, [0, 0], 1)
+        x = x if padded is None else padded
+        by_x, by_w, _ = torch.ops.aten.convolution_backward(g, x, w, None, *how, [*wanted, False])
+        if wanted[0] and padded is not None:
+            by_x = by_x[..., pads[2] : by_x.shape[-2] - pads[3], pads[0] : by_x.shape[-1] - pads[1]]
+        return by_x if wanted[0] else None, by_w if wanted[1] else None
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[_Maybe, ...]) -> None:  # noqa: ARG004
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[:3])
+        ctx.how = inputs[4:6]
+
+    @staticmethod
+    def backward(ctx: Any, u: _Maybe, v: _Maybe) -> tuple[_Maybe, ...]:
+        g, x, w = ctx.saved_tensors
+        by_g = by_x = by_w = padded = None
+        again = torch.is_grad_enabled()  # a third derivative may follow
+        convolution, gradients = ((kind.apply if again else kind.forward) for kind in (_Convolve, _Gradients))
+        if u is not None:
+            by_g, padded = convolution(u, w, *ctx.how)
+        if v is not None:
+            by_v, of_x = convolution(x, v, *ctx.how)
+            by_g, padded = by_v if by_g is None else by_g + by_v, of_x if padded is None else padded
+        wanted = (v is not None and ctx.needs_input_grad[1], u is not None and ctx.needs_input_grad[2])
+        if any(wanted):
+            u, v = x if u is None else u, w if v is None else v
+            by_x, by_w = gradients(g, u, v, padded, *ctx.how, wanted)
+        return by_g, by_x, by_w, None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, dims: Dims, *inputs: Any) -> tuple[Any, Any]:
+        results = _Gradients.apply(*tasks_first(info.batch_size, dims, *inputs[:4]), *inputs[4:])
+        return results, tuple(part if part is None else 0 for part in results)
+
+
+def _even(pads: _Pads) -> bool:
+    return len(set(pads)) == 1

@@ -1,0 +1,1 @@
+"""Rapid learning or feature reuse? What the inner loop does to each layer of a network."""

@@ -1,0 +1,53 @@
+"""A trained network, read back from a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from innerloop.runs.checkpoint import Checkpoint, load_checkpoint, load_weights
+from innerloop.runs.config import Spec, from_dict
+
+
+class Learner(NamedTuple):
+    """A network with the settings it was trained by."""
+
+    model: nn.Sequential
+    spec: Spec
+    shape: tuple[int, int, int]  # (c, h, w) of the images it takes
+    about: dict[str, Any]  # iteration, val_accuracy, norm
+
+
+def best_of(path: Path) -> Path:
+    """The checkpoint of a run's folder that validation chose; a file stays as it is."""
+    return path / "best.safetensors" if path.is_dir() else path
+
+
+def load_learner(path: Path) -> Learner:
+    """Read best.safetensors of a run, the run's folder, or what a `FewShotClassifier` saved.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is cut off, of another network, or the wrong file.
+    """
+    folder, path = path, best_of(path)
+    run = path.parent
+    if not path.exists() and (run / "result.json").exists():
+        raise FileNotFoundError(f"{run} is a finished run without its {path.name}: delete the folder to train it again")
+    if not path.exists() and (folder / "last.safetensors").exists():
+        raise FileNotFoundError(f"the run {folder} has not been validated yet: give its train command again to go on")
+    return learner_from(load_checkpoint(path), path)
+
+
+def learner_from(checkpoint: Checkpoint, path: Path) -> Learner:
+    """The network in a checkpoint read from `path`, without a classifier's images; errors as in `load_learner`."""
+    tensors = {name: value for name, value in checkpoint.tensors.items() if not name.startswith("support.")}
+    about = checkpoint.about
+    if "spec" not in about or "shape" not in about:
+        raise ValueError(f"{path} holds the state of a run, not a trained network; use best.safetensors beside it")
+    spec, shape = from_dict(about["spec"]), tuple(about["shape"])
+    model = spec.build(shape, way=len(tensors["head.bias"]) if "head.bias" in tensors else None)
+    load_weights(model, tensors, path)
+    return Learner(model.eval(), spec, shape, about)
