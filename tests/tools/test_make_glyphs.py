@@ -33,6 +33,7 @@ def farthest(chars):
     return torch.maximum(one_way, one_way.T)
 
 
+@pytest.mark.slow
 def test_no_two_classes_look_alike(splits):
     chars = [unicodedata.lookup(name) for bank in splits for name in bank.classes]
     between = farthest(chars).fill_diagonal_(torch.inf)
