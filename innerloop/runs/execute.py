@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from innerloop.data import NAMES, Splits, load
-from innerloop.data.episodes import EpisodeStream, ImageBank, LabelledStream
+from innerloop.data.bank import Bank
+from innerloop.data.episodes import EpisodeStream, LabelledStream
 from innerloop.data.files import listed
 from innerloop.data.mini_imagenet import HUB
 from innerloop.device import device_name, pick_device, repeatable
@@ -242,7 +243,7 @@ def whole_path(path: str) -> str:
     return os.path.abspath(Path(path).expanduser())
 
 
-def bank_for(learner: Learner, asked: Spec, how: How, part: str) -> ImageBank:
+def bank_for(learner: Learner, asked: Spec, how: How, part: str) -> Bank:
     """The images of a part (train, val, test) of what `asked` names, on the CPU, as the network takes them.
 
     The data of its own run are looked for where the run found them, if `how` names no source.
@@ -255,7 +256,7 @@ def bank_for(learner: Learner, asked: Spec, how: How, part: str) -> ImageBank:
     if own:
         how = _from_where_it_was(how, learner.metadata)
     data = open_data(asked, how, known if own else None, channels=learner.shape[0])
-    bank: ImageBank = getattr(data, part)
+    bank: Bank = getattr(data, part)
     trained = set(known.get("train", ())) & set(bank.classes)
     if not own and asked.data not in NAMES and trained:
         warnings.warn(
@@ -302,7 +303,7 @@ def first_weights(spec: Spec, data: Splits, out: Path) -> nn.Sequential:
     return model
 
 
-def training_stream(bank: ImageBank, spec: Spec) -> EpisodeStream | LabelledStream:
+def training_stream(bank: Bank, spec: Spec) -> EpisodeStream | LabelledStream:
     """The batches of every training step; for multiclass, as many images a batch as the episodes would hold."""
     if spec.algorithm == "multiclass":
         images = spec.tasks * spec.way * (spec.shot + spec.query)
@@ -312,7 +313,7 @@ def training_stream(bank: ImageBank, spec: Spec) -> EpisodeStream | LabelledStre
     return bank.episodes(spec.way, spec.shot, spec.query, tasks=spec.tasks, count=count, seed=spec.seed)
 
 
-def test_stream(bank: ImageBank, spec: Spec, episodes: int, query: int) -> EpisodeStream:
+def test_stream(bank: Bank, spec: Spec, episodes: int, query: int) -> EpisodeStream:
     """`episodes` episodes that are the same for every run; in batches, which change nothing."""
     tasks = max(n for n in range(1, 26) if episodes % n == 0)
     return bank.episodes(spec.way, spec.shot, query, tasks=tasks, count=episodes // tasks)
