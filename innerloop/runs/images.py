@@ -14,7 +14,7 @@ from innerloop.data import NAMES, Splits
 from innerloop.data.episodes import EpisodeStream, ImageBank, LabelledStream
 from innerloop.device import pick_device
 from innerloop.evaluation import Score, evaluate
-from innerloop.norm import describe_norm
+from innerloop.norm import describe_statistics
 from innerloop.outer import Step, meta_train
 from innerloop.params import chosen
 from innerloop.predictors import NIL, Predictor
@@ -72,7 +72,7 @@ class FewShotImages:
         # On a GPU Adam's step count stays there, so that no step waits for it.
         trained = [p for p in self.network.parameters() if p.requires_grad]
         self._adam = torch.optim.Adam(trained, spec.meta_lr, capturable=device.type == "cuda")
-        self._at_once, self._shape = how.at_once, data.train.shape
+        self._chunk_size, self._shape = how.chunk_size, data.train.shape
         self._source, self._classes = wherever_one_is(how.source), _with_earlier(classes_of(data, spec), known)
         self._training = training_stream(data.train, spec)
         self._validation = test_stream(data.val, spec, spec.val_episodes, spec.query)
@@ -85,7 +85,7 @@ class FewShotImages:
         if self._steps is None:
             spec, batches = self.spec, (self._training[i] for i in range(number - 1, len(self._training)))
             self._steps = meta_train(
-                self.network, batches, spec.predictor(), self._adam, clip=spec.clip, at_once=self._at_once
+                self.network, batches, spec.predictor(), self._adam, clip=spec.clip, chunk_size=self._chunk_size
             )
         step = next(self._steps)
         assert step.accuracy is not None
@@ -94,7 +94,7 @@ class FewShotImages:
     def validate(self) -> Validation:
         """Accuracy on the validation's episodes, the same each time."""
         rule = self.spec.test_predictor()
-        score = evaluate(rule, self.network, self._validation, at_once=self._at_once, every_step=False)
+        score = evaluate(self.network, self._validation, rule, chunk_size=self._chunk_size, every_step=False)
         return Validation(score.mean, {"val_accuracy": score.mean, "val_interval": number(score.interval)})
 
     def test(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class FewShotImages:
         predictors: dict[str, Predictor] = {self.spec.algorithm: rule} if rule.adapt else {}
         predictors |= {"nil": NIL(way=self.spec.way)}
         return {
-            name: score_dict(evaluate(predictor, self.network, self._test, at_once=self._at_once))
+            name: score_dict(evaluate(self.network, self._test, predictor, chunk_size=self._chunk_size))
             for name, predictor in predictors.items()
         }
 
@@ -120,9 +120,8 @@ class FewShotImages:
 
     def metadata(self) -> dict[str, Any]:
         """Settings, the shape of an image, the classes of each part of a folder, and where the data lay."""
-        norm = describe_norm(self.network, "transductive")
-        more = {"shape": self._shape, "classes": self._classes, "source": self._source, "norm": norm}
-        return {"spec": as_dict(self.spec), **more}
+        more = {"shape": self._shape, "classes": self._classes, "source": self._source}
+        return {"spec": as_dict(self.spec), "statistics": describe_statistics(self.network, "query"), **more}
 
 
 def _with_earlier(classes: dict[str, list[str]], known: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -191,7 +190,7 @@ def score_dict(score: Score) -> dict[str, Any]:
         "accuracy": score.mean,
         "interval": number(score.interval),
         "episodes": score.values.shape[1],
-        "norm": score.norm,
+        "statistics": score.statistics,
         "per_step": [mean for mean, _ in score.per_step],
     }
 

@@ -23,7 +23,7 @@ class How:
 
     device: str = "auto"
     """cpu, cuda, or the best there is"""
-    at_once: int | None = None
+    chunk_size: int | None = None
     """tasks in memory at once; fewer need less memory"""
     source: str | None = None
     """where omniglot or mini-imagenet lies: a folder; for mini-imagenet also hf://owner/name on Hugging Face. A run
@@ -96,9 +96,9 @@ def bank_for(learner: Learner, asked: Spec, how: How, part: str) -> ImageBank:
         FileNotFoundError: the data is not there.
         ValueError: it is damaged, was trained on, or has other shapes than the network takes.
     """
-    own, known = asked.data == learner.spec.data, learner.about.get("classes") or {}
+    own, known = asked.data == learner.spec.data, learner.metadata.get("classes") or {}
     if own:
-        how = from_where_it_was(how, learner.about)
+        how = from_where_it_was(how, learner.metadata)
     data = open_data(asked, how, known if own else None, channels=learner.shape[0])
     bank: ImageBank = getattr(data, part)
     trained = set(known.get("train", ())) & set(bank.classes)
@@ -113,9 +113,9 @@ def bank_for(learner: Learner, asked: Spec, how: How, part: str) -> ImageBank:
     return bank
 
 
-def from_where_it_was(how: How, about: Mapping[str, Any]) -> How:
+def from_where_it_was(how: How, metadata: Mapping[str, Any]) -> How:
     """With the source that a checkpoint remembers, if none is given and it is still there."""
-    source: str | None = about.get("source")
+    source: str | None = metadata.get("source")
     there = source is not None and (source.startswith(HUB) or Path(source).exists())
     return replace(how, source=source) if how.source is None and there else how
 

@@ -82,7 +82,7 @@ def train(
             return result
         last = folder / "last.safetensors"
         saved = load_checkpoint(last) if last.exists() else None
-        run = _Run(start(saved.about["metadata"] if saved else {}), schedule, folder)
+        run = _Run(start(saved.metadata["problem"] if saved else {}), schedule, folder)
         if saved:
             run.restore(saved)
         if run.iteration > schedule.iterations:
@@ -90,7 +90,7 @@ def train(
                 f"{folder} is past iteration {schedule.iterations}, at {run.iteration}; ask for more, or choose "
                 "another --out"
             )
-        _train(run, logging or Logging(), saved.about["metrics_bytes"] if saved else 0)
+        _train(run, logging or Logging(), saved.metadata["metrics_bytes"] if saved else 0)
         result = _tested(run, identity)
         write_whole(folder / "result.json", json.dumps(result, indent=1).encode())
         return result
@@ -163,8 +163,8 @@ class _Run:
         self._save_network(f"at-{self.iteration}", {})
 
     def _save_network(self, name: str, numbers: Mapping[str, Any]) -> None:
-        about = self.problem.metadata() | {"iteration": self.iteration, **numbers}
-        save_checkpoint(self.folder / f"{name}.safetensors", self.problem.network.state_dict(), about)
+        metadata = self.problem.metadata() | {"iteration": self.iteration, **numbers}
+        save_checkpoint(self.folder / f"{name}.safetensors", self.problem.network.state_dict(), metadata)
 
     def check_finite(self) -> None:
         """Refuse to go on, or to save, once a number or a weight is not finite."""
@@ -188,21 +188,21 @@ class _Run:
         tensors |= {f"state.{name}": value for name, value in self.problem.state().items()}
         if self.block:
             tensors["block"] = torch.stack(self.block)
-        about = {"iteration": self.iteration, "seconds": self.seconds, "best": self.best, "names": self.names}
-        about |= {"metadata": self.problem.metadata(), "metrics_bytes": journal.size()}
-        save_checkpoint(self.folder / "last.safetensors", tensors, about)
+        metadata = {"iteration": self.iteration, "seconds": self.seconds, "best": self.best, "names": self.names}
+        metadata |= {"problem": self.problem.metadata(), "metrics_bytes": journal.size()}
+        save_checkpoint(self.folder / "last.safetensors", tensors, metadata)
 
     def restore(self, saved: Checkpoint) -> None:
         """Go back to a checkpoint."""
-        tensors, about = saved
+        tensors, metadata = saved
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
         load_weights(self.problem.network, part("network."), self.folder / "last.safetensors")
         self.problem.restore(part("state."))
-        self.iteration, self.seconds, self.names = about["iteration"], about["seconds"], tuple(about["names"])
-        self.best = _Best(*about["best"]) if about["best"] else None
+        self.iteration, self.seconds, self.names = metadata["iteration"], metadata["seconds"], tuple(metadata["names"])
+        self.best = _Best(*metadata["best"]) if metadata["best"] else None
         device = next(self.problem.network.parameters()).device
         self.block = list(tensors["block"].to(device)) if "block" in tensors else []
         self._refresh_best()
@@ -215,9 +215,9 @@ class _Run:
                 warnings.warn(f"{path} is lost; the best of the validations from here on takes its place", stacklevel=2)
                 self.best = None
             return
-        tensors, about = load_checkpoint(path)
-        now = about | json.loads(json.dumps(self.problem.metadata()))
-        if now != about:
+        tensors, metadata = load_checkpoint(path)
+        now = metadata | json.loads(json.dumps(self.problem.metadata()))
+        if now != metadata:
             save_checkpoint(path, tensors, now)
 
 

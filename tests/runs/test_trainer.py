@@ -75,7 +75,7 @@ def test_what_a_run_leaves(tmp_path):
     ]  # fmt: skip
     assert [line["iteration"] for line in lines(tmp_path)] == [2, 3, 4, 6, 6, 8, 8]
     assert {path.name for path in tmp_path.glob("at-*")} == {"at-4.safetensors", "at-8.safetensors"}
-    about = load_checkpoint(tmp_path / "best.safetensors").about
+    about = load_checkpoint(tmp_path / "best.safetensors").metadata
     assert about == {"starts": 1, "iteration": 8, "val_return": result["test"]["return"], "val_interval": None}
 
 
@@ -86,7 +86,7 @@ def test_killed_and_started_again_it_ends_in_the_same_bits(dies, tmp_path):
         train(lambda known: Walk(known, dies=dies), SCHEDULE, tmp_path / "run", SETTINGS, Logging(checkpoint_seconds=0))
     train(Walk, SCHEDULE, tmp_path / "run", SETTINGS)
     same_run(tmp_path / "run", tmp_path / "whole")
-    starts = load_checkpoint(tmp_path / "run" / "last.safetensors").about["metadata"]["starts"]
+    starts = load_checkpoint(tmp_path / "run" / "last.safetensors").metadata["problem"]["starts"]
     assert starts == (1 if dies == 1 else 2), "a problem is told what the last checkpoint knew"
 
 
