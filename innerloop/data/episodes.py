@@ -151,9 +151,8 @@ def sample(
 
     Classes and items are drawn without replacement and a class gets its label by the order of the draw, so that
     label and class are independent. Items lie label after label. x: (t, s, ...) with s = w * k in the support and
-    w * q in the query set; images (t, s, c, h, w) float32 in [0, 1], channels last in memory; y: (t, s) int64. Where
-    items have subjects, none stands on both sides of a task; `divided` is what `division` found, looked for if not
-    given.
+    w * q in the query set; images (t, s, c, h, w) float32 in [0, 1]; y: (t, s) int64. Where items have subjects, none
+    stands on both sides of a task; `divided` is what `division` found, looked for if not given.
     """
     tasks, device = len(numbers), bank.items.device
     episode = numbered(key(f"{bank.name}:{seed}"), numbers)  # (t,)
@@ -187,8 +186,11 @@ def sample(
 
 
 def as_floats(pixels: Tensor, white: float = 255) -> Tensor:
-    """Pixels (..., h, w, c) as a network sees them: (..., c, h, w) float32, `white` is 1, channels last in memory."""
-    return (pixels.float() * (1 / white)).movedim(-1, -3)
+    """Pixels (..., h, w, c) as a network sees them: (..., c, h, w) float32, `white` is 1, one channel after another.
+
+    In memory, too: networks that gain by another layout take care of it (`innerloop.kernels.channels.channels_last`).
+    """
+    return pixels.movedim(-1, -3).contiguous().float() * (1 / white)
 
 
 def _turn(pixels: Tensor, quarter: Tensor) -> Tensor:
