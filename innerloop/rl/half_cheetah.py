@@ -79,6 +79,7 @@ class HalfCheetah:
         self.goal, self.horizon, self.control_cost, self.scale = goal, horizon, control_cost, scale
         self.noise, self.threads = noise, threads
         self._mujoco = simulator()
+        self.simulator = f"mujoco {self._mujoco.__version__}"  # other versions differ in the last bits
         self.model = model(self._mujoco)
         self.seconds = FRAME_SKIP * self.model.opt.timestep  # of a step
         self._batches: dict[int, Any] = {}  # by the number of simulations
