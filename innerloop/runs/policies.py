@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +14,13 @@ from innerloop.rl.config import Settings, as_dict, from_dict
 from innerloop.rl.environment import Environment
 from innerloop.rl.meta import Collected, collect, improve
 from innerloop.rl.policy import Policy
+from innerloop.rl.reuse import Change, change, freezing
 from innerloop.runs.checkpoint import load_checkpoint, load_weights
 from innerloop.runs.load import best_of
 from innerloop.runs.problem import Validation
 from innerloop.runs.trainer import Logging, Schedule, train
+
+_TEST = 2**40  # added to the seed of tests, which thus have tasks that no training begins with
 
 
 def train_policy(settings: Settings, out: Path, logging: Logging | None = None, *, threads: int = 1) -> dict[str, Any]:
@@ -134,7 +137,7 @@ def evaluate_policy(
         environment: to go on with one that is there.
     """
     environment = environment or settings.environment()
-    generator = torch.Generator().manual_seed(2**40 + seed)  # none that a training begins with
+    generator = torch.Generator().manual_seed(_TEST + seed)
     returns = _tried(settings, policy, environment, environment.sample(tasks, generator), generator, steps).returns()
     interval = 1.96 * returns.std(1) / tasks**0.5 if tasks > 1 else returns.new_full((len(returns),), torch.nan)
     return {
@@ -193,3 +196,20 @@ def load_policy(path: Path, *, threads: int = 1) -> TrainedPolicy:
     policy = settings.policy(environment)
     load_weights(policy, tensors, path)
     return TrainedPolicy(policy, settings, environment, metadata["iteration"])
+
+
+@dataclass(frozen=True)
+class PolicyProbe:
+    """What adaptation does to a policy."""
+
+    change: Change
+    freezing: list[list[float]]  # mean returns before and after adaptation, the first 0, 1, ... layers frozen
+
+
+def probe_policy(trained: TrainedPolicy, *, tasks: int = 40, seed: int = 0) -> PolicyProbe:
+    """Freezing, CCA, CKA and weight distances in new tasks."""
+    learning = trained.settings.learning
+    where = trained.policy, trained.environment, learning.inner(), _TEST + seed
+    amount: Any = {"tasks": tasks, "trajectories": learning.trajectories, "advantage": learning.advantage}
+    frozen = [returns.mean(1).tolist() for returns in freezing(*where, **amount)]
+    return PolicyProbe(change(*where, **amount), frozen)
