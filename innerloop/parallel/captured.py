@@ -111,6 +111,7 @@ class Captured:
                 torch.stack([value.detach().float() for value in measured.values()], out=self._measured)
             self._index += 1
 
+        reason = ""
         with _unchanged(self.step):
             try:
                 self._play = recorder(work)

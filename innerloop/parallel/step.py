@@ -36,7 +36,7 @@ class MetaGradient(Protocol):
 
 
 class Step(Protocol):
-    """One outer step by the number of its batch; it changes what lies in `optimizer` and `buffers`, and nothing else."""
+    """One outer step by the number of its batch; it changes what `optimizer` and `buffers` hold, no more."""
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
