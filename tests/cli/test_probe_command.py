@@ -16,7 +16,7 @@ from innerloop.data import load
 from innerloop.data.glyphs import SCRIPTS
 from innerloop.reuse.probe import probe
 from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
-from innerloop.runs.execute import test_stream as stream_of
+from innerloop.runs.images import test_stream as stream_of
 from innerloop.runs.load import load_learner
 
 LAYERS = ["block1", "block2", "block3", "block4", "head"]
