@@ -22,6 +22,7 @@ from innerloop.cli.errors import again, explain, full_memory, say, unboxed
 from innerloop.cli.evaluate import Evaluate
 from innerloop.cli.paper import Paper
 from innerloop.cli.probe import ProbeCommand
+from innerloop.cli.rl import Rl
 from innerloop.cli.train import Train, start_of
 from innerloop.device import tune_cpu
 from innerloop.runs.presets import PRESETS
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Any] = {
     "data": Data,
     "cache": Cache,
     "paper": Paper,
+    "rl": Rl,
 }
 
 

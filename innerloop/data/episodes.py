@@ -190,7 +190,8 @@ def as_floats(pixels: Tensor, white: float = 255) -> Tensor:
 
     In memory, too: networks that gain by another layout take care of it (`innerloop.kernels.channels.channels_last`).
     """
-    return pixels.movedim(-1, -3).contiguous().float() * (1 / white)
+    floats = pixels.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
+    return floats.mul_(1 / white)
 
 
 def _turn(pixels: Tensor, quarter: Tensor) -> Tensor:
