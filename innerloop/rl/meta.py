@@ -66,8 +66,8 @@ def check_plain(inner: InnerLoop) -> None:
     odd = [f.name for f in fields(inner) if f.name not in ours and getattr(inner, f.name) != f.default]
     if odd or not isinstance(inner.lr, int | float):
         raise ValueError(
-            f"a policy's inner loop is plain gradient descent with one lr: leave {', '.join(odd) or 'lr'} of InnerLoop as "
-            "it is by default"
+            f"a policy's inner loop is plain gradient descent with one lr: leave {', '.join(odd) or 'lr'} as InnerLoop "
+            "has it by default"
         )
 
 

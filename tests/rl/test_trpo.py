@@ -89,5 +89,5 @@ def test_the_seconds_of_each_part_are_told():
 def test_inner_loops_for_images_are_refused():
     policy, environment = Policy(2, Navigation.actions, (4,)), Navigation(horizon=3)
     inner = InnerLoop(steps=1, loss=torch.nn.functional.mse_loss)
-    with pytest.raises(ValueError, match="leave loss of InnerLoop"):
+    with pytest.raises(ValueError, match="leave loss as InnerLoop"):
         collect(policy, environment, torch.zeros(1, 2), inner, torch.Generator())
