@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pooch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from innerloop.data.episodes import ImageBank
 
@@ -50,13 +51,38 @@ def cached(key: str, build: Callable[[], ImageBank]) -> ImageBank:
     return open_bank(path)
 
 
+def kept_tensor(key: str, build: Callable[[], Tensor]) -> Tensor:
+    """The tensor kept under `key`, memory-mapped, or else the one that `build()` makes, which is then kept."""
+    path = cache_folder() / (re.sub(r"[^\w.-]+", "-", key) + ".safetensors")
+    if path.exists():
+        try:
+            return load_file(path)["values"]
+        except (SafetensorError, KeyError, OSError) as error:
+            warnings.warn(f"{path} cannot be read ({error}); making it again", stacklevel=2)
+    values = build()
+    try:
+        _write({"values": values.cpu().contiguous()}, path)
+    except (OSError, SafetensorError) as error:
+        warnings.warn(
+            f"{key} could not be kept in {path.parent} ({error}), so the next start makes it again; "
+            "set INNERLOOP_CACHE to a folder with space",
+            stacklevel=2,
+        )
+    return values
+
+
 def save_bank(bank: ImageBank, path: Path) -> None:
     """Write a whole bank (one whose classes lie one after the other) to `path`, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     about = {key: getattr(bank, key) for key in ("sizes", "classes", "groups", "name", "turns")}
+    _write({"images": bank.images.cpu().contiguous()}, path, {"innerloop.bank": json.dumps(about)})
+
+
+def _write(tensors: dict[str, Tensor], path: Path, about: dict[str, str] | None = None) -> None:
+    """The whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file({"images": bank.images.cpu().contiguous()}, partial, {"innerloop.bank": json.dumps(about)})
+        save_file(tensors, partial, about)
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)

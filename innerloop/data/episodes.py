@@ -266,7 +266,12 @@ def sample(bank: ImageBank, way: int, shot: int, query: int, numbers: Tensor, se
 
 
 def as_floats(pixels: Tensor) -> Tensor:
-    """Pixels (..., h, w, c) uint8 as a network sees them: (..., c, h, w) float32 in [0, 1], channels last in memory."""
+    """Pixels (..., h, w, c) uint8 as a network sees them: (..., c, h, w) float32 in [0, 1], channels last in memory.
+
+    What has a floating point type already, as features have, stays as it is.
+    """
+    if pixels.is_floating_point():
+        return pixels
     return (pixels.float() * (1 / 255)).movedim(-1, -3)
 
 
