@@ -52,11 +52,11 @@ def _scores(learners: dict[str, Learner], stream: EpisodeStream, how: How) -> di
     maml, anil = (learners[name].model.to(device) for name in ("maml", "anil"))
     rule = learners["maml"].spec.test_rule()
     stream = replace(stream, bank=stream.bank.to(device))
-    scores = {"MAML": evaluate(rule, maml, stream)}
+    scores = {"MAML": evaluate(maml, stream, rule)}
     for last, frozen in enumerate(("block 1", "block 1 to 2", "block 1 to 3", "body"), start=1):
-        scores[f"MAML, {frozen} frozen"] = evaluate(freeze(rule, *BODY[:last]), maml, stream)
-    scores["ANIL"] = evaluate(learners["anil"].spec.test_rule(), anil, stream)
-    scores["NIL (ANIL's features)"] = evaluate(NIL(way=stream.way), anil, stream)
+        scores[f"MAML, {frozen} frozen"] = evaluate(maml, stream, freeze(rule, *BODY[:last]))
+    scores["ANIL"] = evaluate(anil, stream, learners["anil"].spec.test_rule())
+    scores["NIL (ANIL's features)"] = evaluate(anil, stream, NIL(way=stream.way))
     return scores
 
 
@@ -126,7 +126,7 @@ def _draw_episode(figure: Any, learner: Learner, stream: EpisodeStream, score: S
     batch, place = divmod(usual, stream.tasks)
     episodes = stream.at(torch.tensor(batch))
     episodes = type(episodes)(*(part[place : place + 1] for part in episodes))
-    answers = learner.spec.test_rule()(learner.model.cpu(), episodes)[0].argmax(-1).view(stream.way, -1)
+    answers = learner.spec.test_rule()(learner.model.cpu(), episodes)[-1, 0].argmax(-1).view(stream.way, -1)
     support = episodes.support_x[0].view(stream.way, stream.shot, *episodes.support_x.shape[2:])
     query = episodes.query_x[0].view(stream.way, stream.query, *episodes.query_x.shape[2:])
     shown = min(stream.query, 5)

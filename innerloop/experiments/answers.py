@@ -65,7 +65,7 @@ def compute(measure: Measure, store: Path, banks: Banks, how: How) -> dict[str, 
     device, begun = pick_device(how.device), time.monotonic()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*noise")  # the answer says what chance scores
-        answer = _answer(measure, store, banks, device, how.at_once)
+        answer = _answer(measure, store, banks, device, how.chunk_size)
     answer = {"device": device_name(device), "seconds": round(time.monotonic() - begun, 1)} | answer
     question = {"kind": type(measure).__name__, **json.loads(json.dumps(asdict(measure)))}
     about = {"question": question, "answer": answer, "torch": torch.__version__}
@@ -78,10 +78,12 @@ def path_of(measure: Measure, store: Path) -> Path:
     return store / "measured" / f"{name_of(measure)}.json"
 
 
-def _answer(measure: Measure, store: Path, banks: Banks, device: torch.device, at_once: int | None) -> dict[str, Any]:
+def _answer(
+    measure: Measure, store: Path, banks: Banks, device: torch.device, chunk_size: int | None
+) -> dict[str, Any]:
     match measure:
         case Accuracy():
-            return _accuracy(measure, store, banks, device, at_once)
+            return _accuracy(measure, store, banks, device, chunk_size)
         case Change(run, episodes, at, query):
             model = _network(run, store, device, at)
             found = analysis.change(model, _stream(run, banks, device, episodes, query), run.test_rule())
@@ -117,7 +119,7 @@ def _stream(run: Spec, banks: Banks, device: torch.device, episodes: int, query:
 
 
 def _accuracy(
-    measure: Accuracy, store: Path, banks: Banks, device: torch.device, at_once: int | None
+    measure: Accuracy, store: Path, banks: Banks, device: torch.device, chunk_size: int | None
 ) -> dict[str, Any]:
     run = measure.run
     if tested_by_its_run(measure):
@@ -128,7 +130,7 @@ def _accuracy(
     stream = test_stream(
         _bank(run, banks, device), asked, measure.episodes or run.test_episodes, run.test_query or asked.shot
     )
-    score = evaluate(predictor_of(measure, model), model, stream, at_once=at_once, every_step=False)
+    score = evaluate(model, stream, predictor_of(measure, model), chunk_size=chunk_size, every_step=False)
     return _last_step(score_dict(score))
 
 

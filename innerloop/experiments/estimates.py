@@ -38,9 +38,9 @@ def run_seconds(spec: Spec, done: int, store: Path, how: How) -> float:
     if not left:
         return test
     if done:
-        return test + left * load_checkpoint(store / spec.name / "last.safetensors").about["seconds"] / done
+        return test + left * load_checkpoint(store / spec.name / "last.safetensors").metadata["seconds"] / done
     validations = -(-spec.iterations // spec.val_every) * spec.val_episodes * tested(spec.query)
-    return test + validations + left * _rate(key, store, how, lambda device: _step(spec, device, how.at_once))
+    return test + validations + left * _rate(key, store, how, lambda device: _step(spec, device, how.chunk_size))
 
 
 def answer_seconds(measure: Measure, store: Path, how: How) -> float:
@@ -64,7 +64,7 @@ def _alike(spec: Spec) -> Spec:
 
 def _rate(what: str, store: Path, how: How, trial: Callable[[torch.device], float]) -> float:
     """Seconds of one step or task; each trial is made once on a device."""
-    device, few = pick_device(how.device), f", {how.at_once} tasks at once" if how.at_once else ""
+    device, few = pick_device(how.device), f", {how.chunk_size} tasks at once" if how.chunk_size else ""
     key = f"{what} on {device_name(device)}{few}"
     path = store / "rates.json"
     rates: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
@@ -74,14 +74,14 @@ def _rate(what: str, store: Path, how: How, trial: Callable[[torch.device], floa
     return rates[key]
 
 
-def _step(spec: Spec, device: torch.device, at_once: int | None) -> float:
+def _step(spec: Spec, device: torch.device, chunk_size: int | None) -> float:
     """Of meta-training; the first is slow."""
     shape, episodes = random_episodes(spec, spec.tasks, spec.query, device)
     model = spec.build(shape).to(device)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not spec.body or name.startswith("head."))
     adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
-    steps = meta_train(model, [episodes] * 3, spec.predictor(), adam, at_once=at_once)
+    steps = meta_train(model, [episodes] * 3, spec.predictor(), adam, chunk_size=chunk_size)
     return _seconds(lambda: next(steps).loss.item(), 2)
 
 
@@ -102,7 +102,7 @@ def _task(measure: Measure, device: torch.device) -> float:
 def _once(measure: Measure, model: torch.nn.Sequential, episodes: Episodes) -> Any:
     match measure:
         case Accuracy():
-            return evaluate(predictor_of(measure, model), model, [episodes], every_step=False)
+            return evaluate(model, [episodes], predictor_of(measure, model), every_step=False)
         case Change(run):
             return analysis.change(model, [episodes], run.test_rule())
         case Resemblance(first, second):
@@ -110,7 +110,7 @@ def _once(measure: Measure, model: torch.nn.Sequential, episodes: Episodes) -> A
         case Timing(run, "training"):
             return meta_gradient(model, episodes, run.rule())
         case _:
-            return evaluate(subject(measure).test_rule(), model, [episodes], every_step=False)
+            return evaluate(model, [episodes], subject(measure).test_rule(), every_step=False)
 
 
 def _seconds(run: Callable[[], Any], times: int) -> float:

@@ -56,7 +56,7 @@ def _training(spec: Spec, store: Path, awaited: bool) -> Training:
     if result_of(spec, folder) is not None:
         return Training(spec, spec.iterations, True, False)
     last = folder / "last.safetensors"
-    return Training(spec, load_checkpoint(last).about["iteration"] if last.exists() else 0, False, awaited)
+    return Training(spec, load_checkpoint(last).metadata["iteration"] if last.exists() else 0, False, awaited)
 
 
 def seconds_left(training: Training, store: Path, how: How) -> float:

@@ -14,7 +14,7 @@ from innerloop.runs.config import Spec, digest
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Test accuracy: {"accuracy", "interval", "episodes", "norm"}, in fractions."""
+    """Test accuracy: {"accuracy", "interval", "episodes", "statistics"}, in fractions."""
 
     run: Spec
     frozen: int = 0  # layers, from the first, that do not adapt in the test
@@ -34,7 +34,7 @@ class Change:
     """How far the inner loop moves each layer: {"cca", "cka", "distance", "points"}, each a dict by layer.
 
     Similarities of the layer's outputs before and after adaptation, and the Euclidean distance of its weights; means
-    over tasks. {"unrelated"} has "cca" and "cka" between different images.
+    over tasks. {"permuted"} has "cca" and "cka" between different images.
     """
 
     run: Spec
@@ -52,7 +52,7 @@ class Change:
 class Resemblance:
     """How alike two networks see the same tasks: {"cca", "cka"}, each {"pre-pre", ...} of a dict by layer.
 
-    Besides, {"points"} by layer, and {"unrelated"} as `Change` has it.
+    Besides, {"points"} by layer, and {"permuted"} as `Change` has it.
     "pre-post" is the first network before, the second after adaptation to the task; where the two have no inner loop
     in common (ANIL and MAML, or one without any), "pre-pre" alone is there, and not for the head.
     """

@@ -49,9 +49,7 @@ class Result:
     verdicts: tuple[Verdict, ...]  # in the order of the artifact's claims
     whole: int  # repeats of a table that are there in all of their places: the claims are judged on them
     seeds: tuple[int, ...]  # of the networks whose answers are there
-    unrelated: Mapping[
-        str, Mapping[str, float]
-    ]  # "cca" and "cka" by layer between different images: what chance scores
+    permuted: Mapping[str, Mapping[str, float]]  # "cca" and "cka" by layer between different images: what chance scores
     devices: tuple[str, ...]  # on which they were measured, where the answers tell
     notes: tuple[str, ...]  # what the missing measures need
 
@@ -82,13 +80,13 @@ def collect(artifact: Artifact, scale: Scale, find: Find, missing: Mapping[Measu
         verdicts=tuple(verdicts),
         whole=whole,
         seeds=tuple(sorted({seed for measure in answers for seed in seeds_of(measure)})),
-        unrelated=_unrelated([answer["unrelated"] for answer in answers.values() if "unrelated" in answer]),
+        permuted=_permuted([answer["permuted"] for answer in answers.values() if "permuted" in answer]),
         devices=tuple(sorted({str(answer["device"]) for answer in answers.values() if "device" in answer})),
         notes=tuple(dict.fromkeys(missing[each] for each in measures if each not in answers and each in missing)),
     )
 
 
-def _unrelated(answers: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+def _permuted(answers: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
     """Means over answers, of every kind and layer that they have."""
     found: dict[str, dict[str, list[float]]] = {}
     for answer in answers:
