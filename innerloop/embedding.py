@@ -86,7 +86,9 @@ def _check_alone(model: nn.Module) -> None:
 
 def _digest(model: nn.Module, head: str, bank: ImageBank, rows: Tensor) -> str:
     """Changes with the weights of the body, its structure, and the pixels."""
-    known = hashlib.blake2b(repr((model, head, tuple(bank.images.shape[1:]), bank.images.dtype)).encode(), digest_size=12)
+    known = hashlib.blake2b(
+        repr((model, head, tuple(bank.images.shape[1:]), bank.images.dtype)).encode(), digest_size=12
+    )
     for name, value in model.state_dict().items():
         if not name.startswith(f"{head}."):
             known.update(name.encode())
@@ -96,5 +98,5 @@ def _digest(model: nn.Module, head: str, bank: ImageBank, rows: Tensor) -> str:
     return known.hexdigest()
 
 
-def _bytes(value: Tensor) -> memoryview:
-    return memoryview(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+def _bytes(value: Tensor) -> bytes:
+    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

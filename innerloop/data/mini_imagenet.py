@@ -66,7 +66,7 @@ def _root(source: Path | str | None) -> Path:
 
 def _snapshot(repository: str) -> Path:
     try:
-        from huggingface_hub import snapshot_download  # pyright: ignore[reportMissingImports]
+        from huggingface_hub import snapshot_download
     except ImportError as error:
         raise ValueError(f"{HUB} needs huggingface_hub: pip install '.[hub]' in innerloop's checkout") from error
     try:

@@ -101,7 +101,8 @@ def _lite(model: Any) -> Anatomy | None:
         return None
     stem = _chain(model._conv_stem, model._bn0, model._swish)
     pool = _chain(model._conv_head, model._bn1, model._swish, SpatialMean())
-    return Anatomy(stem, list(model._blocks), pool, before_head(model, list(model._blocks)))
+    blocks = _list(model, ("_blocks",))
+    return Anatomy(stem, blocks, pool, before_head(model, blocks))
 
 
 def _timm(model: Any) -> Anatomy | None:
@@ -124,10 +125,10 @@ def _torchvision(model: Any) -> Anatomy | None:
     features, classifier = getattr(model, "features", None), getattr(model, "classifier", None)
     if not isinstance(features, nn.Sequential) or len(features) < 2 or classifier is None:
         return None
-    before = list(classifier)[:-1] if isinstance(classifier, nn.Sequential) else []
+    before = list(classifier.children())[:-1] if isinstance(classifier, nn.Sequential) else []
     flat = [] if any(isinstance(part, nn.Flatten) for part in before) else [nn.Flatten()]
     pool = _chain(_pool(model) or nn.AdaptiveAvgPool2d(1), *flat, *before)
-    return Anatomy(features[0], list(features[1:]), pool, before_head(model, list(features)))
+    return Anatomy(features[0], list(features.children())[1:], pool, before_head(model, list(features.children())))
 
 
 def _named(name: str | None) -> Callable[[nn.Module], Anatomy | None]:

@@ -131,7 +131,9 @@ def _assembled(parts: Anatomy, own: Preprocessing, way: int, name: str) -> nn.Se
             f"{name} does not run on images (1, {len(own.mean)}, {own.size}, {own.size}) as stem, stages and pooling "
             f"({reason}); try another size=, or write it as an nn.Sequential whose last child is called head"
         ) from error
-    if got.shape != expected.shape or not torch.allclose(got, expected, rtol=1e-3, atol=1e-4 * float(expected.std(correction=0) + 1e-6)):
+    if got.shape != expected.shape or not torch.allclose(
+        got, expected, rtol=1e-3, atol=1e-4 * float(expected.std(correction=0) + 1e-6)
+    ):
         raise ValueError(
             f"{name} is more than its stem, stages and pooling: its features {tuple(expected.shape)} are not those of "
             f"its parts in a row {tuple(got.shape)}; write it as an nn.Sequential whose last child is called head"
