@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.models.anatomy import Anatomy, Stage, take_apart
-from innerloop.models.pretrained import IMAGENET, Preprocessing, load_weights, pretrained
+from innerloop.models.pretrained import Preprocessing, load_weights, pretrained
 
 _STAGES = 4  # of a network that is one long list of blocks of one shape, as vision transformers are
 _LONG = 6  # a longer list is one of blocks, not of stages
@@ -167,8 +167,5 @@ def _resizing(given: int, wanted: int, like: Tensor) -> Tensor | None:
     """The matrix (wanted, given) that resizes one axis bilinearly, smoothing first where it shrinks."""
     if given == wanted:
         return None
-    unit = torch.eye(given, dtype=like.dtype, device=like.device)[None, :, :, None]
-    return F.interpolate(unit, (wanted, 1), mode="bilinear", antialias=True)[0, :, :, 0].T
-
-
-__all__ = ["IMAGENET", "Input", "backbone", "input_of"]
+    unit = torch.eye(given, dtype=like.dtype, device=like.device)[:, None, None, :]  # each row an image, 1 x given
+    return F.interpolate(unit, (1, wanted), mode="bilinear", antialias=True)[:, 0, 0].T

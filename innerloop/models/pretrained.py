@@ -109,7 +109,9 @@ def _transformers(name: str) -> tuple[nn.Module, Preprocessing]:
     quiet = logging.root.manager.disable
     logging.disable(logging.WARNING)  # what it warns of is checked below; a hub that cannot be reached is one line
     try:
-        model, told = transformers.AutoModel.from_pretrained(where, output_loading_info=True)
+        model, told = transformers.AutoModel.from_pretrained(
+            where, output_loading_info=True, ignore_mismatched_sizes=True
+        )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         if folder.exists():
             reason = " ".join(str(error).split())[:160]
@@ -118,7 +120,7 @@ def _transformers(name: str) -> tuple[nn.Module, Preprocessing]:
     finally:
         logging.disable(quiet)
     missing = sorted(key for key in told["missing_keys"] if not key.startswith("pooler."))  # a ViT's is not used
-    _check_whole(where, type(model).__name__, missing, [str(key) for key in told["mismatched_keys"]])
+    _check_whole(where, type(model).__name__, missing, sorted(str(key[0]) for key in told["mismatched_keys"]))
     return model, _processing(transformers, where, model.config)
 
 
