@@ -207,7 +207,7 @@ def open_data(
     if spec.data not in NAMES:
         options["way"] = spec.way
     if spec.split:
-        options["split" if spec.data in NAMES else "split_file"] = spec.split
+        options["split"] = spec.split
     if how.source is not None:
         options["source"] = how.source
     if how.skip_bad:
