@@ -1,6 +1,6 @@
 """Networks: named Sequentials whose last child is the head."""
 
-from innerloop.models.backbone import Input, backbone, input_of
+from innerloop.models.backbone import Input, UnitSphere, backbone, input_of
 from innerloop.models.few_shot import (
     ConvBlock,
     ResidualBlock,
@@ -18,6 +18,7 @@ __all__ = [
     "Input",
     "ResidualBlock",
     "SpatialMean",
+    "UnitSphere",
     "backbone",
     "conv4",
     "input_of",

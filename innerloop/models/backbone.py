@@ -55,6 +55,14 @@ class Input(nn.Module):
         return f"size={self.size}, mean={self.mean.flatten().tolist()}, std={self.std.flatten().tolist()}"
 
 
+class UnitSphere(nn.Module):
+    """Each item's features brought to length 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, f) to (n, f)."""
+        return F.normalize(x, dim=1)
+
+
 def backbone(
     model: nn.Module | str | Path,
     *,
@@ -62,6 +70,7 @@ def backbone(
     size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    unit: bool = False,
     stages: str | None = None,
     weights: Path | str | None = None,
 ) -> nn.Sequential:
@@ -76,6 +85,8 @@ def backbone(
             the Hugging Face hub.
         size: pixels a side that images are resized to; None takes the network's own, or 224.
         mean, std: of each channel in its training; None takes the network's own, or ImageNet's.
+        unit: end the pooling with features of length 1. ANIL with many steps is then logistic regression on normalised
+            features (Tian et al. 2020).
         stages: the name of the list of stages in a module that calls it something unusual.
         weights: a state dict (safetensors, or a file of torch.save) to load into `model` first.
 
@@ -98,7 +109,10 @@ def backbone(
     if len(own.mean) != len(own.std) or min(own.std) <= 0:
         raise ValueError(f"expected one mean and one positive std a channel, got {own.mean} and {own.std}")
     name = type(model).__name__
-    return _assembled(take_apart(model.eval(), stages), own, way, name).eval()
+    network = _assembled(take_apart(model.eval(), stages), own, way, name)
+    if unit:
+        network.pool = nn.Sequential(network.pool, UnitSphere())
+    return network.eval()
 
 
 def input_of(network: nn.Module) -> Input:

@@ -61,9 +61,10 @@ class Pays:
         gain, half = (100 * value for value in best.gain)
         layers = ", ".join(best.adapts[:-1])
         numbers = (
-            f"{frozen.score.mean:.1%} with the head alone, {best.score.mean:.1%} with {layers} adapting too, the best "
-            f"of {len(self.depths) - 1} depths ({gain:+.1f} ± {half:.1f} points), at "
-            f"{best.seconds / frozen.seconds:.1f} times the time a task; NIL has {self.nil:.1%} before adaptation and {best.nil:.1%} after"
+            f"{frozen.score.mean:.1%} with the head alone, {best.score.mean:.1%} with {layers} adapting too, "
+            f"the best of {len(self.depths) - 1} depths ({gain:+.1f} ± {half:.1f} points), "
+            f"at {best.seconds / frozen.seconds:.1f} times the time a task; "
+            f"NIL has {self.nil:.1%} before adaptation and {best.nil:.1%} after"
         )
         answer = "Adapting the body pays" if gain > half else "Adapting the body does not pay here"
         return f"{answer}: {numbers}."

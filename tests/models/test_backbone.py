@@ -321,6 +321,12 @@ def test_anil_and_maml_of_the_last_stage_run_the_frozen_part_once():
     assert len(calls) == 2  # support and query
 
 
+def test_features_may_end_on_the_unit_sphere():
+    whole, x = TorchvisionLike(), torch.rand(2, 3, 24, 24)
+    model = backbone(whole, size=24, unit=True)
+    torch.testing.assert_close(features(model)(x), F.normalize(features(backbone(whole, size=24))(x), dim=1))
+
+
 def test_an_ordered_sequential_is_a_backbone_already():
     parts = OrderedDict(stage1=nn.Conv2d(3, 4, 3), pool=nn.Flatten(), head=nn.Linear(4, 2))
     with pytest.raises(ValueError, match="expected a network from"):
