@@ -26,12 +26,8 @@ def rule(case: Case, algorithm: str, steps: int) -> innerloop.InnerLoop:
 
 
 def episodes(data: Data) -> innerloop.Episodes:
-    """The same numbers in the memory layout that `innerloop.sample` gives: channels last."""
-
-    def channels_last(x: Tensor) -> Tensor:
-        return x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-
-    return innerloop.Episodes(channels_last(data[0]), data[1], channels_last(data[2]), data[3])
+    """The meta batch as `innerloop.sample` gives it."""
+    return innerloop.Episodes(*data)
 
 
 def train(

@@ -17,7 +17,7 @@ import torch
 
 import innerloop
 from innerloop.outer import meta_train
-from innerloop.runs.execute import training_stream
+from innerloop.runs.images import training_stream
 from innerloop.runs.presets import PRESETS
 
 BANKS = {"omniglot": (1100, 20, (28, 28, 1)), "mini-imagenet": (64, 600, (84, 84, 3))}  # classes, images, (h, w, c)

@@ -13,8 +13,8 @@ from tyro.conf import OmitArgPrefixes, Positional
 from innerloop.cli.errors import say
 from innerloop.data import NAMES
 from innerloop.runs.config import Spec
-from innerloop.runs.execute import How, open_data
 from innerloop.runs.presets import PRESETS
+from innerloop.runs.sources import How, open_data
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from innerloop.cli.paper import Paper
 from innerloop.cli.probe import ProbeCommand
 from innerloop.cli.train import Train, start_of
 from innerloop.device import tune_cpu
-from innerloop.runs.execute import Interrupted
 from innerloop.runs.presets import PRESETS
+from innerloop.runs.trainer import Interrupted
 
 COMMANDS: dict[str, Any] = {
     "demo": Demo,

@@ -12,8 +12,10 @@ from innerloop.cli.errors import percent, say
 from innerloop.data import NAMES
 from innerloop.data.folder import last_changed
 from innerloop.runs.config import Spec
-from innerloop.runs.execute import How, Writes, data_named, result_of, train, whole_path
+from innerloop.runs.images import result_of, train_images
 from innerloop.runs.presets import FOLDER, PRESETS, preset
+from innerloop.runs.sources import How, data_named, whole_path
+from innerloop.runs.trainer import Logging
 
 
 def start_of(what: str) -> Spec:
@@ -37,7 +39,7 @@ class Train:
     ]
     spec: OmitArgPrefixes[Spec]
     how: OmitArgPrefixes[How] = field(default_factory=How)
-    writes: OmitArgPrefixes[Writes] = field(default_factory=Writes)
+    logging: OmitArgPrefixes[Logging] = field(default_factory=Logging)
     out: Path | None = None
     """the run's folder; runs/<what is learnt>-<its settings but iterations> if not given"""
 
@@ -53,7 +55,7 @@ class Train:
         say(f"{spec.title}: {spec.iterations} iterations in {out}{', done before' if done else ''}")
         if done and _changed_since(data, out / "result.json"):
             say(f"images in {data} have changed since: learn them with another --out, or go on with more --iterations")
-        result = train(spec, out, self.how, self.writes)
+        result = train_images(spec, out, self.how, self.logging)
         for name, score in result["test"].items():
             print(f"{name:8} {percent(score)}  ({score['episodes']} episodes, statistics: {score['statistics']})")
         say(f"trained network: {out / 'best.safetensors'} (iteration {result['best_at']})")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from innerloop.data.episodes import ImageBank
-from innerloop.data.glyphs import font_file
 
 # All in pixels.
 _MARGIN = 28  # around the sheet
@@ -38,6 +39,13 @@ def contact_sheet(bank: ImageBank, *, rows: int = 12, columns: int = 12, seed: i
     about = f"{len(picked)} of {len(bank):,} classes, {sum(bank.sizes):,} images of {bank.shape[2]} x {bank.shape[1]}"
     labels = [(bank.classes[i], bank.groups[i] if bank.groups[i] != bank.classes[i] else "") for i in picked]
     return _page(bank.name, about + (", shown inverted" if inverted else ""), labels, tiles)
+
+
+def font_file(name: str) -> str:
+    """The path of one of matplotlib's fonts."""
+    import matplotlib  # here, because few commands draw
+
+    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", f"{name}.ttf"))
 
 
 def _page(title: str, about: str, labels: list[tuple[str, str]], tiles: list[list[Image.Image]]) -> Image.Image:

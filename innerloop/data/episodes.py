@@ -237,7 +237,7 @@ def sample(bank: ImageBank, way: int, shot: int, query: int, numbers: Tensor, se
 
     Classes and images are drawn without replacement and a class gets its label by the order of the draw, so that
     label and class are independent. Items lie label after label. x: (t, s, c, h, w) float32 in [0, 1] with s = w * k
-    in the support and w * q in the query set, channels last in memory; y: (t, s) int64.
+    in the support and w * q in the query set; y: (t, s) int64.
     """
     tasks, device = len(numbers), bank.images.device
     episode = numbered(key(f"{bank.name}:{seed}"), numbers)  # (t,)
@@ -266,13 +266,14 @@ def sample(bank: ImageBank, way: int, shot: int, query: int, numbers: Tensor, se
 
 
 def as_floats(pixels: Tensor) -> Tensor:
-    """Pixels (..., h, w, c) uint8 as a network sees them: (..., c, h, w) float32 in [0, 1], channels last in memory.
+    """Pixels (..., h, w, c) uint8 as a network sees them: (..., c, h, w) float32 in [0, 1], one channel after another.
 
+    In memory, too: networks that gain by another layout take care of it (`innerloop.kernels.channels.channels_last`).
     What has a floating point type already, as features have, stays as it is.
     """
     if pixels.is_floating_point():
         return pixels
-    return (pixels.float() * (1 / 255)).movedim(-1, -3)
+    return pixels.movedim(-1, -3).contiguous().float() * (1 / 255)
 
 
 def _turn(pixels: Tensor, quarter: Tensor) -> Tensor:

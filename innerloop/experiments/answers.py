@@ -29,8 +29,9 @@ from innerloop.predictors import NIL, Predictor
 from innerloop.reuse import adaptation as analysis
 from innerloop.runs.checkpoint import write_whole
 from innerloop.runs.config import Spec
-from innerloop.runs.execute import How, result_of, score_dict, test_stream
+from innerloop.runs.images import result_of, score_dict, test_stream
 from innerloop.runs.load import load_learner
+from innerloop.runs.sources import How
 from innerloop.tasks import Episodes
 
 _WARM_UP = 2

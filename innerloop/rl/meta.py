@@ -19,13 +19,13 @@ from innerloop.params import Params, chosen
 from innerloop.rl.advantages import Advantage, Samples, fit, samples, thinned
 from innerloop.rl.curvature import Adaptation, Fisher, flat, like
 from innerloop.rl.derivatives import Bend, Point
-from innerloop.rl.environment import Environment
+from innerloop.rl.environment import Environment, Tasks
 from innerloop.rl.objective import divergence, reinforce, surrogate
 from innerloop.rl.policy import Outputs, Policy, log_prob
 from innerloop.rl.rollout import Trajectories, rollout
 from innerloop.rl.trpo import Accepted, Trpo, conjugate_gradient, line_search
 
-ROWS = 2**13
+ROWS = 2**12
 """States that a CPU works on at once: what they need stays in its caches."""
 
 
@@ -41,7 +41,7 @@ class MetaBatch:
 class Collected(NamedTuple):
     """What a policy did in some tasks, before and after each inner step."""
 
-    tasks: Sequence[Any]
+    tasks: Tasks
     tried: list[Trajectories]  # after 0, 1, ... steps
     batches: list[Samples]  # the same, with their advantages
     path: list[dict[str, Tensor]]  # the parameters of each task, (t, ...), after 0, 1, ... steps
@@ -81,7 +81,8 @@ def adapt(
 ) -> dict[str, Tensor]:
     """The parameters of each task, (t, ...), one inner step further down the gradient of `reinforce`."""
     adapting, parts = chosen(policy, inner.adapt), []
-    for start, stop in chunks(*batch.weights.shape, chunk_size, batch.weights.device):
+    count, rows = batch.weights.shape
+    for start, stop in chunks(count, rows, chunk_size, batch.weights.device):
         part, fixed = batch.tasks(start, stop), {name: p[start:stop] for name, p in path.items()}
 
         def objective(params: Params, part: Samples = part, fixed: Params = fixed) -> Tensor:
@@ -96,7 +97,7 @@ def adapt(
 def collect(
     policy: Policy,
     environment: Environment,
-    tasks: Sequence[Any],
+    tasks: Tasks,
     inner: InnerLoop,
     generator: torch.Generator,
     *,

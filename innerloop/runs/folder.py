@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ class Busy(ValueError):
 
 
 @contextmanager
-def claimed(out: Path, spec: dict[str, Any]) -> Iterator[None]:
+def claimed(out: Path, spec: Mapping[str, Any]) -> Iterator[None]:
     """Inside, the folder `out` belongs to this process and to a run with these settings; `iterations` may change.
 
     A start that failed before anything was trained leaves nothing to protect: its settings are replaced.

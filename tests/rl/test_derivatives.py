@@ -103,7 +103,7 @@ def test_the_curvature_through_the_adaptation(adapt, activation, discrete, steps
     policy, inner, collected = setting(adapt, activation, discrete, steps=steps)
     how = Trpo(kl=over, damping=0.1, curvature_every=1)
 
-    def objective(params, old, tried, task, scores):
+    def objective(params, old, tried, task, _):
         return by_hand.divergence(policy, params, old, tried, task, over)
 
     row, mean = through_adaptation(policy, inner, collected, objective)
