@@ -38,7 +38,7 @@ def embed(bank: ImageBank, model: nn.Module, *, head: str = "head", batch: int =
         ValueError: the features of an image would depend on its task: a norm takes its statistics from the batch, or
             the bank turns its classes; or the model has no such head.
     """
-    _check_alone(model)
+    check_alone(model)
     if bank.turns:
         raise ValueError(
             f"{bank.name} turns each class of an episode, so that an image has four sets of features: embed "
@@ -73,8 +73,12 @@ def _all_features(body: Callable[[Tensor], Tensor], bank: ImageBank, rows: Tenso
     return torch.cat(found)
 
 
-def _check_alone(model: nn.Module) -> None:
-    """Refuse what makes an image's features depend on the other images of its task."""
+def check_alone(model: nn.Module) -> None:
+    """Refuse what makes an image's features depend on the other images of its task.
+
+    Raises:
+        ValueError: a norm takes its statistics from the batch.
+    """
     for name, module in model.named_modules():
         batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)  # pyright: ignore[reportPrivateUsage]
         if isinstance(module, TaskNorm) or (batch_norm and not module.track_running_stats):

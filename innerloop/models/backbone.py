@@ -111,7 +111,7 @@ def backbone(
     name = type(model).__name__
     network = _assembled(take_apart(model.eval(), stages), own, way, name)
     if unit:
-        network.pool = nn.Sequential(network.pool, UnitSphere())
+        network.pool = nn.Sequential(network.get_submodule("pool"), UnitSphere())
     return network.eval()
 
 
