@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from innerloop.data import NAMES
 from innerloop.data.episodes import as_floats
-from innerloop.data.files import walk
-from innerloop.data.folder import check_folder, class_folders
+from innerloop.data.labelled import as_array, in_order, pairs
 from innerloop.data.pictures import is_light, listed, picture
 from innerloop.device import pick_device
 from innerloop.frozen import USUAL, Answer, Rule, answering, check_rule
@@ -212,8 +211,8 @@ class FewShotClassifier:
             FileNotFoundError: there is no such image.
             ValueError: an image cannot be read, there are none, labels do not fit, or too many classes for the head.
         """
-        pictures, names = _pairs(images, labels)
-        classes = _sorted(names)
+        pictures, names = pairs(images, labels)
+        classes = in_order(names)
         if len(classes) < 2:
             raise ValueError(f"all {len(names)} images are of the class {classes[0]!r}; give two classes or more")
         at = {label: index for index, label in enumerate(classes)}
@@ -241,7 +240,7 @@ class FewShotClassifier:
 
     def score(self, images: Iterable[Any], labels: Iterable[Hashable]) -> float:
         """The share of images whose label is predicted; errors as in `predict_proba`."""
-        pictures, names = _pairs(images, labels)
+        pictures, names = pairs(images, labels)
         return float(np.mean([a == b for a, b in zip(self.predict(pictures).tolist(), names, strict=True)]))
 
     def _learn(self, images: Tensor, labels: Tensor, classes: list[Hashable]) -> None:
@@ -266,7 +265,7 @@ class FewShotClassifier:
             state = adapt(network, as_floats(images.to(self._device)), labels, replace(spec.test_rule(), loss=loss))
             network.load_state_dict(state)
             self._learnt = _Learnt(network, images, labels, ways)
-        self.classes_, self.method_ = _array(classes), method
+        self.classes_, self.method_ = as_array(classes), method
 
     def _learn_rule(self, images: Tensor, labels: Tensor, classes: list[Hashable]) -> None:
         """By features of the network as it is."""
@@ -274,7 +273,7 @@ class FewShotClassifier:
         rule = named[self.method] if isinstance(self.method, str) else self.method
         network = copy.deepcopy(_network(self.learner)).to(self._device).eval()
         answer = self._compared(network, rule, images, labels, len(classes))
-        self.classes_ = _array(classes)
+        self.classes_ = as_array(classes)
         self.method_ = "nil" if self.method == "nil" else rule
         self._learnt = _Learnt(network, images, labels, len(classes), answer)
 
@@ -316,21 +315,6 @@ class FewShotClassifier:
         return torch.from_numpy(np.where(invert.reshape(-1, 1, 1, 1), 255 - read, read))
 
 
-def read_folder(path: Path | str) -> tuple[list[Path], list[str]]:
-    """The images of a folder with one sub-folder a class, and their labels, which are the sub-folders' names.
-
-    Raises:
-        FileNotFoundError: no such folder.
-        ValueError: it has no sub-folders, or one of them has no images.
-    """
-    root = Path(path).expanduser()
-    check_folder(root)
-    found = {folder.name: [folder / file.name for file in walk(folder, 1)] for folder in class_folders(root)}
-    if empty := [name for name, files in found.items() if not files]:
-        raise ValueError(f"{root} has classes without images: {', '.join(empty)}; add images or remove the folders")
-    return [file for files in found.values() for file in files], [name for name in found for _ in found[name]]
-
-
 def _network(learner: Learner | nn.Sequential) -> nn.Sequential:
     return learner if isinstance(learner, nn.Module) else learner.model
 
@@ -341,30 +325,3 @@ def _first_outputs(learner: Learner, ways: int) -> nn.Sequential:
     state = learner.model.state_dict()
     network.load_state_dict({name: x[:ways] if name.startswith("head.") else x for name, x in state.items()})
     return network.eval()
-
-
-def _pairs(images: Iterable[Any], labels: Iterable[Any]) -> tuple[list[Any], list[Any]]:
-    """Images and labels; these as Python's own values, so that numpy's and torch's numbers compare and can be saved."""
-    if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
-        raise ValueError(f"expected a sequence of labels, one an image, got {type(labels).__name__}")
-    pictures, names = listed(images), [label.item() if hasattr(label, "item") else label for label in labels]
-    if odd := [name for name in names if not isinstance(name, Hashable) or name != name]:
-        raise ValueError(f"a label is text, a number or another hashable value, got {odd[0]!r}")
-    if len(pictures) != len(names):
-        raise ValueError(f"{len(pictures)} images but {len(names)} labels; give one label an image")
-    return pictures, names
-
-
-def _sorted(names: list[Any]) -> list[Any]:
-    try:
-        return sorted(set(names))
-    except TypeError:  # kinds that have no order
-        return list(dict.fromkeys(names))
-
-
-def _array(classes: list[Any]) -> np.ndarray:
-    """Text and numbers as numpy has them, anything else and any mixture as objects, (w,)."""
-    kinds = {type(label) for label in classes}
-    if len(kinds) == 1 and kinds <= {str, int, float, bool}:
-        return np.array(classes)
-    return np.fromiter(classes, object, len(classes))

