@@ -18,11 +18,11 @@ def network(case: Case, dtype: torch.dtype = torch.float32) -> nn.Sequential:
     """The paper's network for this case."""
     torch.manual_seed(0)
     make = omniglot_net if case.stride == 2 else mini_imagenet_net
-    return make(way=case.way).to(dtype)
+    return make(case.way, width=case.filters, size=case.size).to(case.device, dtype)
 
 
 def rule(case: Case, algorithm: str, steps: int) -> innerloop.InnerLoop:
-    return {"maml": innerloop.maml, "anil": innerloop.anil}[algorithm](steps, case.lr)
+    return getattr(innerloop.algorithms, algorithm)(steps, case.lr)
 
 
 def episodes(data: Data) -> innerloop.Episodes:

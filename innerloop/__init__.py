@@ -3,7 +3,8 @@
 from innerloop.algorithms import anil, boil, fomaml, freeze, maml
 from innerloop.classifier import FewShotClassifier
 from innerloop.data import folder, glyphs, load, mini_imagenet, omniglot
-from innerloop.data.episodes import EpisodeStream, ImageBank, sample
+from innerloop.data.bank import Bank
+from innerloop.data.episodes import EpisodeStream, sample
 from innerloop.device import tune_cpu
 from innerloop.embedding import embed, head_of
 from innerloop.evaluation import Score, evaluate
@@ -20,11 +21,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "NIL",
+    "Bank",
     "Change",
     "EpisodeStream",
     "Episodes",
     "FewShotClassifier",
-    "ImageBank",
     "InnerLoop",
     "Probe",
     "Prototypes",

@@ -12,9 +12,9 @@ import torch
 from rich.progress import MofNCompleteColumn
 from torch import Tensor, nn
 
-from innerloop.data.cache import kept_tensor
-from innerloop.data.episodes import ImageBank, as_floats
-from innerloop.data.files import progress
+from innerloop.data.bank import Bank
+from innerloop.data.cache import cached
+from innerloop.data.decode import progress
 from innerloop.norm import TaskNorm
 from innerloop.params import resting
 from innerloop.predictors import features
@@ -22,7 +22,7 @@ from innerloop.predictors import features
 _SLOW = 256  # images; fewer need no bar
 
 
-def embed(bank: ImageBank, model: nn.Module, *, head: str = "head", batch: int = 16, keep: bool = True) -> ImageBank:
+def embed(bank: Bank, model: nn.Module, *, head: str = "head", batch: int = 16, keep: bool = True) -> Bank:
     """The same bank with each image's features, (n, f) float32, in its place: what the model's head would get.
 
     Its episodes are the bank's own, class for class and image for image, so NIL, `Prototypes`, `Ridge` and ANIL's head
@@ -47,13 +47,20 @@ def embed(bank: ImageBank, model: nn.Module, *, head: str = "head", batch: int =
     rows = torch.cat([torch.arange(a, a + n) for a, n in zip(bank.starts, bank.sizes, strict=True)])
     body = features(model, head)
 
-    def compute() -> Tensor:
+    def compute() -> Bank:
         with resting(model):
-            return _all_features(body, bank, rows, batch)
+            found = _all_features(body, bank, rows, batch)
+        return Bank.stack(found.cpu(), bank.sizes, bank.classes, bank.groups, name=f"features of {bank.name}")
 
-    found = kept_tensor(f"features-{bank.name}-{_digest(model, head, bank, rows)}", compute) if keep else compute()
-    starts = (0, *accumulate(bank.sizes))[:-1]
-    return replace(bank, images=found.to(bank.images.device), starts=tuple(starts))
+    kept = cached(f"features-{bank.name}-{_digest(model, head, bank, rows)}", compute) if keep else compute()
+    return replace(
+        bank,
+        items=kept.items.to(bank.items.device),
+        starts=tuple(accumulate((0, *bank.sizes[:-1]))),
+        white=None,
+        subjects=None if bank.subjects is None else bank.subjects[rows.to(bank.subjects.device)],
+        files=tuple(bank.files[i] for i in rows.tolist()) if bank.files else (),
+    )
 
 
 def head_of(model: nn.Module, head: str = "head") -> nn.Sequential:
@@ -62,13 +69,13 @@ def head_of(model: nn.Module, head: str = "head") -> nn.Sequential:
 
 
 @torch.no_grad()
-def _all_features(body: Callable[[Tensor], Tensor], bank: ImageBank, rows: Tensor, batch: int) -> Tensor:
+def _all_features(body: Callable[[Tensor], Tensor], bank: Bank, rows: Tensor, batch: int) -> Tensor:
     """(n, f), with a bar where it takes a while."""
     found: list[Tensor] = []
     with progress(MofNCompleteColumn()) as bar:
         task = bar.add_task(f"features of {bank.name}", total=len(rows), visible=len(rows) >= _SLOW)
-        for part in rows.to(bank.images.device).split(batch):
-            found.append(body(as_floats(bank.images.index_select(0, part))).flatten(1).float())
+        for part in rows.to(bank.items.device).split(batch):
+            found.append(body(bank.handed_out(bank.items.index_select(0, part))).flatten(1).float())
             bar.advance(task, len(part))
     return torch.cat(found)
 
@@ -88,17 +95,17 @@ def check_alone(model: nn.Module) -> None:
             )
 
 
-def _digest(model: nn.Module, head: str, bank: ImageBank, rows: Tensor) -> str:
+def _digest(model: nn.Module, head: str, bank: Bank, rows: Tensor) -> str:
     """Changes with the weights of the body, its structure, and the pixels."""
     known = hashlib.blake2b(
-        repr((model, head, tuple(bank.images.shape[1:]), bank.images.dtype)).encode(), digest_size=12
+        repr((model, head, tuple(bank.items.shape[1:]), bank.items.dtype, bank.white)).encode(), digest_size=12
     )
     for name, value in model.state_dict().items():
         if not name.startswith(f"{head}."):
             known.update(name.encode())
             known.update(_bytes(value))
-    for part in rows.to(bank.images.device).split(4096):
-        known.update(_bytes(bank.images.index_select(0, part)))
+    for part in rows.to(bank.items.device).split(4096):
+        known.update(_bytes(bank.items.index_select(0, part)))
     return known.hexdigest()
 
 

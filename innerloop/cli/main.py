@@ -21,6 +21,7 @@ from innerloop.cli.errors import again, explain, full_memory, say, unboxed
 from innerloop.cli.evaluate import Evaluate
 from innerloop.cli.paper import Paper
 from innerloop.cli.probe import ProbeCommand
+from innerloop.cli.rl import Rl
 from innerloop.cli.train import Train, start_of
 from innerloop.device import tune_cpu
 from innerloop.runs.presets import PRESETS
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Any] = {
     "probe": ProbeCommand,
     "data": Data,
     "paper": Paper,
+    "rl": Rl,
 }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from innerloop.data.episodes import ImageBank
+from innerloop.data.bank import Bank
 from innerloop.data.splits import Splits
 
 SHEET = Path(__file__).with_name("glyphs.png")
@@ -48,14 +48,14 @@ def glyphs(size: int = SIDE) -> Splits:
 
 
 @cache
-def _bank(size: int) -> ImageBank:
+def _bank(size: int) -> Bank:
     drawings, classes = _sheet()
     if size != SIDE:
         shape, kind = (size, size), Image.Resampling.LANCZOS
         drawings = np.stack([np.asarray(Image.fromarray(drawing).resize(shape, kind)) for drawing in drawings])
     names, scripts = zip(*classes, strict=True)
-    return ImageBank.stack(
-        torch.from_numpy(drawings[..., None]), [DRAWINGS] * len(names), names, scripts, name="glyphs"
+    return Bank.stack(
+        torch.from_numpy(drawings[..., None]), [DRAWINGS] * len(names), names, scripts, name="glyphs", white=255
     )
 
 

@@ -33,3 +33,8 @@ def channels_last(x: Tensor) -> Tensor:
     if x.shape[1] == 1:
         return x.squeeze(1).unsqueeze(-1).movedim(-1, 1)  # the same memory: only the strides say so
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """x, (n, c, h, w), with one channel after another in memory, as most layers of PyTorch expect it."""
+    return x.clone(memory_format=torch.contiguous_format) if x.stride(1) == 1 else x

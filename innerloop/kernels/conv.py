@@ -85,10 +85,12 @@ class _Gradients(torch.autograd.Function):
         if g.ndim > 4:
             return each_task(lambda *task: _Gradients.forward(*task, stride, pads, wanted), g, x, w, padded)
         how = ([stride] * 2, [pads[0] if padded is None else 0] * 2, [1, 1], False, [0, 0], 1)
-        x = x if padded is None else padded
-        by_x, by_w, _ = torch.ops.aten.convolution_backward(g, x, w, None, *how, [*wanted, False])
+        inputs = x if padded is None else padded
+        by_x, by_w, _ = torch.ops.aten.convolution_backward(g, inputs, w, None, *how, [*wanted, False])
         if wanted[0] and padded is not None:
             by_x = by_x[..., pads[2] : by_x.shape[-2] - pads[3], pads[0] : by_x.shape[-1] - pads[1]]
+        if wanted[0] and x.is_contiguous():
+            by_x = by_x.contiguous()  # what stands before is not used to channels last: some norms die of it under vmap
         return by_x if wanted[0] else None, by_w if wanted[1] else None
 
     @staticmethod

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+import msgspec
 
 from innerloop.inner import InnerLoop
 from innerloop.rl.advantages import Advantage
@@ -36,10 +39,11 @@ class Learning:
     algorithm: Algorithm = "maml"
     steps: int = 1
     """inner steps"""
-    inner_lr: float = 0.1
+    lr: float = 0.1
+    """inner step size"""
     log_std: bool = False
     """ANIL: the head has the actions' standard deviation, too. The paper does not say; MAML adapts it always"""
-    tasks: int = 40
+    meta_batch: int = 40
     """tasks of an iteration"""
     trajectories: int = 20
     """of each task, before and after each inner step"""
@@ -50,14 +54,15 @@ class Learning:
         """How a task is learnt."""
         head = ("head.*", "log_std") if self.log_std else ("head.*",)
         adapt = head if self.algorithm == "anil" else ("*",)
-        return InnerLoop(adapt, self.steps, self.inner_lr, first_order=self.algorithm == "fomaml")
+        return InnerLoop(adapt, self.steps, self.lr, first_order=self.algorithm == "fomaml")
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a run learns, and how."""
 
-    task: Task = "navigation"
+    task: Task
+    """navigation, cheetah-direction or cheetah-velocity"""
     seed: int = 0
     horizon: int | None = None
     """steps of a trajectory; by default 100 in navigation, and 200 with the cheetah as in 493e677"""
@@ -66,6 +71,16 @@ class Settings:
     since January 2020 0.1 with the cheetah"""
     network: Network = field(default_factory=Network)
     learning: Learning = field(default_factory=Learning)
+    iterations: int = 500
+    """outer steps; the best policy by its training returns is kept"""
+    keep: int = 0
+    """iterations between policies that are kept for later analyses; 0 keeps none"""
+    test_tasks: int = 40
+    """new tasks that the best policy is tested on"""
+
+    @property
+    def title(self) -> str:
+        return f"{self.task} {self.learning.algorithm}"
 
     def environment(self, threads: int = 1) -> Environment:
         """The tasks; the cheetah is simulated on so many threads.
@@ -84,3 +99,27 @@ class Settings:
         """The untrained policy."""
         network = self.network
         return Policy(environment.observations, environment.actions, network.hidden, network.activation, network.std)
+
+
+def as_dict(settings: Settings) -> dict[str, Any]:
+    """As JSON holds it."""
+    return msgspec.to_builtins(settings)
+
+
+def from_dict(values: dict[str, Any]) -> Settings:
+    """Back from JSON.
+
+    Raises:
+        ValueError: it is no such settings.
+    """
+    try:
+        return msgspec.convert(values, Settings)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"these are no settings of a meta-RL run ({error})") from error
+
+
+def digest(settings: Settings) -> str:
+    """Of all that is not as by default, but the iterations: two runs with the same one are the same run."""
+    ours, default = as_dict(settings), as_dict(Settings(settings.task))
+    other = {key: value for key, value in ours.items() if value != default[key] and key != "iterations"}
+    return hashlib.sha256(msgspec.json.encode(other, order="sorted")).hexdigest()[:8]

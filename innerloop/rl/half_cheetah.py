@@ -79,6 +79,7 @@ class HalfCheetah:
         self.goal, self.horizon, self.control_cost, self.scale = goal, horizon, control_cost, scale
         self.noise, self.threads = noise, threads
         self._mujoco = simulator()
+        self.simulator = f"mujoco {self._mujoco.__version__}"  # other versions differ in the last bits
         self.model = model(self._mujoco)
         self.seconds = FRAME_SKIP * self.model.opt.timestep  # of a step
         self._batches: dict[int, Any] = {}  # by the number of simulations
@@ -123,3 +124,20 @@ class HalfCheetah:
         reward = torch.from_numpy(wanted - self.control_cost * np.square(control).sum(1))
         never = torch.zeros(self._shape, dtype=torch.bool)
         return self._observations(), reward.float().view(self._shape), never
+
+    def places(self) -> np.ndarray[Any, Any]:
+        """Where each simulation's joints are, (t n, 9); the first number is the torso's x."""
+        return self._batch.bind("qpos").copy()
+
+    def capsules(self, place: np.ndarray[Any, Any]) -> list[tuple[tuple[float, float], tuple[float, float], float]]:
+        """What the cheetah is made of where its joints are at `place`, (9,): two ends (x, z) and a radius each."""
+        data = self._mujoco.MjData(self.model)
+        data.qpos[:] = place
+        self._mujoco.mj_kinematics(self.model, data)
+        parts: list[tuple[tuple[float, float], tuple[float, float], float]] = []
+        for geom in range(1, self.model.ngeom):  # 0 is the floor
+            radius, half = self.model.geom_size[geom, :2]
+            middle, axis = data.geom_xpos[geom], data.geom_xmat[geom].reshape(3, 3)[:, 2]
+            (x0, _, z0), (x1, _, z1) = middle - half * axis, middle + half * axis
+            parts.append(((float(x0), float(z0)), (float(x1), float(z1)), float(radius)))
+        return parts

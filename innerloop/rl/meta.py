@@ -6,7 +6,7 @@ Shapes: t tasks, n trajectories a task, x = n h states a task.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -56,12 +56,13 @@ class Seconds:
     """Where the time of an iteration goes."""
 
     parts: dict[str, float] = field(default_factory=dict[str, float])
+    clock: Callable[[], float] = time.perf_counter
 
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
-        begun = time.perf_counter()
+        begun = self.clock()
         yield
-        self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - begun
+        self.parts[part] = self.parts.get(part, 0.0) + self.clock() - begun
 
 
 def parameters(policy: Policy) -> dict[str, Tensor]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.data import NAMES, Splits
-from innerloop.data.episodes import EpisodeStream, ImageBank, LabelledStream
+from innerloop.data.bank import Bank
+from innerloop.data.episodes import EpisodeStream, LabelledStream
 from innerloop.device import pick_device
 from innerloop.evaluation import Score, evaluate
 from innerloop.norm import describe_statistics
@@ -168,7 +169,7 @@ def first_weights(spec: Spec, data: Splits, out: Path) -> nn.Sequential:
     return model
 
 
-def training_stream(bank: ImageBank, spec: Spec) -> EpisodeStream | LabelledStream:
+def training_stream(bank: Bank, spec: Spec) -> EpisodeStream | LabelledStream:
     """The batches of every training step; for multiclass, as many images a batch as the episodes would hold."""
     if spec.algorithm == "multiclass":
         images = spec.tasks * spec.way * (spec.shot + spec.query)
@@ -178,7 +179,7 @@ def training_stream(bank: ImageBank, spec: Spec) -> EpisodeStream | LabelledStre
     return bank.episodes(spec.way, spec.shot, spec.query, tasks=spec.tasks, count=count, seed=spec.seed)
 
 
-def test_stream(bank: ImageBank, spec: Spec, episodes: int, query: int) -> EpisodeStream:
+def test_stream(bank: Bank, spec: Spec, episodes: int, query: int) -> EpisodeStream:
     """`episodes` episodes that are the same for every run; in batches, which change nothing."""
     tasks = max(n for n in range(1, 26) if episodes % n == 0)
     return bank.episodes(spec.way, spec.shot, query, tasks=tasks, count=episodes // tasks)

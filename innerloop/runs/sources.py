@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.data import NAMES, Splits, load
-from innerloop.data.episodes import ImageBank
+from innerloop.data.bank import Bank
 from innerloop.data.files import listed
 from innerloop.data.mini_imagenet import HUB
 from innerloop.runs.config import Spec
@@ -52,7 +52,7 @@ def open_data(
     if spec.data not in NAMES:
         options["way"] = spec.way
     if spec.split:
-        options["split" if spec.data in NAMES else "split_file"] = spec.split
+        options["split"] = spec.split
     if how.source is not None:
         options["source"] = how.source
     if how.skip_bad:
@@ -87,7 +87,7 @@ def whole_path(path: str) -> str:
     return os.path.abspath(Path(path).expanduser())
 
 
-def bank_for(learner: Learner, asked: Spec, how: How, part: str) -> ImageBank:
+def bank_for(learner: Learner, asked: Spec, how: How, part: str) -> Bank:
     """The images of a part (train, val, test) of what `asked` names, on the CPU, as the network takes them.
 
     The data of its own run are looked for where the run found them, if `how` names no source.
@@ -100,7 +100,7 @@ def bank_for(learner: Learner, asked: Spec, how: How, part: str) -> ImageBank:
     if own:
         how = from_where_it_was(how, learner.metadata)
     data = open_data(asked, how, known if own else None, channels=learner.shape[0])
-    bank: ImageBank = getattr(data, part)
+    bank: Bank = getattr(data, part)
     trained = set(known.get("train", ())) & set(bank.classes)
     if not own and asked.data not in NAMES and trained:
         warnings.warn(

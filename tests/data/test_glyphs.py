@@ -23,7 +23,7 @@ def test_over_a_thousand_classes_of_twenty_drawings(splits):
     assert len(splits.test) >= 200
     for bank in splits:
         assert set(bank.sizes) == {DRAWINGS} == {20}
-        assert bank.images.dtype == torch.uint8
+        assert bank.items.dtype == torch.uint8
         assert bank.shape == (1, 28, 28)
         assert not bank.turns
     assert [bank.name for bank in splits] == ["glyphs/train", "glyphs/val", "glyphs/test"]
@@ -71,8 +71,8 @@ def test_a_size_too_small_is_refused():
 
 def test_the_drawings_are_the_ones_that_every_recorded_number_was_made_with(splits):
     """A golden value: the pixels as they were drawn anew on every machine, before the sheet shipped."""
-    assert all(bank.images is splits.train.images for bank in splits)
-    digest = hashlib.sha256(splits.train.images.numpy().tobytes()).hexdigest()
+    assert all(bank.items is splits.train.items for bank in splits)
+    digest = hashlib.sha256(splits.train.items.numpy().tobytes()).hexdigest()
     assert digest == "54de7b7f62810dda1020346d8e61994a6f377807f9200c4b39369a0caae19912"
     assert splits.test.classes[0] == "HEBREW LETTER ALEF"
     assert [len(bank) for bank in splits] == [607, 80, 315]

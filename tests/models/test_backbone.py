@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from innerloop import Episodes, InnerLoop, embed, evaluate, head_of, meta_gradient
-from innerloop.data.episodes import ImageBank
+from innerloop.data.bank import Bank
 from innerloop.heads import Prototypes, Ridge
 from innerloop.models import backbone, conv4, input_of
 from innerloop.models.pretrained import best_here
@@ -202,7 +203,7 @@ def test_attention_has_its_second_derivatives(family):
 def bank_of_images(count=6, each=5, size=12, channels=3):
     made = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (count * each, size, size, channels), generator=made, dtype=torch.uint8)
-    return ImageBank.stack(pixels, [each] * count, [f"class {i}" for i in range(count)], name="some images")
+    return Bank.stack(pixels, [each] * count, [f"class {i}" for i in range(count)], name="some images", white=255)
 
 
 RULES = {
@@ -220,7 +221,7 @@ def test_features_kept_once_give_what_features_computed_anew_in_each_episode_giv
     parts = bank, bank.choose([4, 1, 5, 2], "a part")  # a choice of classes does not lie class after class
     for part in parts:
         kept = embed(part, model, batch=4, keep=keep)
-        assert kept.images.shape == (sum(part.sizes), 8)
+        assert kept.items.shape == (sum(part.sizes), 8)
         assert kept.classes == part.classes
         slow = evaluate(model, part.episodes(3, 2, 2, tasks=2, count=2), RULES[rule])
         fast = evaluate(head_of(model), kept.episodes(3, 2, 2, tasks=2, count=2), RULES[rule])
@@ -228,19 +229,32 @@ def test_features_kept_once_give_what_features_computed_anew_in_each_episode_giv
         assert torch.equal(fast.accuracy, slow.accuracy)
 
 
+def test_subjects_and_files_go_with_their_images():
+    bank = bank_of_images().with_subjects(torch.arange(30) // 2)
+    part = replace(bank, files=tuple(map(str, range(30)))).choose([3, 0], "a part")
+    model = backbone(TorchvisionLike(), size=24)
+    kept = embed(part, model)
+    assert kept.files == tuple(map(str, [*range(15, 20), *range(5)]))
+    assert torch.equal(kept.subjects, torch.cat([bank.subjects[15:20], bank.subjects[:5]]))
+    batch = part.episodes(2, 1, 2, count=1)[0]
+    torch.testing.assert_close(kept.episodes(2, 1, 2, count=1)[0].query_x[0], features(model)(batch.query_x[0]))
+
+
 def test_the_cache_knows_the_weights_the_preprocessing_and_the_pixels(tmp_path, monkeypatch):
     monkeypatch.setenv("INNERLOOP_CACHE", str(tmp_path))
     bank, whole = bank_of_images(), TorchvisionLike()
     count = lambda: len(list(tmp_path.glob("features-*.safetensors")))  # noqa: E731
-    first = embed(bank, backbone(whole, size=24)).images
-    assert torch.equal(embed(bank, backbone(whole, size=24)).images, first)
+    first = embed(bank, backbone(whole, size=24)).items
+    assert torch.equal(embed(bank, backbone(whole, size=24)).items, first)
     assert count() == 1
-    other_size = embed(bank, backbone(whole, size=20)).images
-    other_mean = embed(bank, backbone(whole, size=24, mean=[0.5] * 3)).images
+    other_size = embed(bank, backbone(whole, size=20)).items
+    other_mean = embed(bank, backbone(whole, size=24, mean=[0.5] * 3)).items
     assert count() == 3
-    other_pixels = embed(ImageBank.stack(255 - bank.images, bank.sizes, bank.classes), backbone(whole, size=24)).images
+    other_pixels = embed(
+        Bank.stack(255 - bank.items, bank.sizes, bank.classes, white=255), backbone(whole, size=24)
+    ).items
     next(whole.parameters()).data.add_(1)
-    other_weights = embed(bank, backbone(whole, size=24)).images
+    other_weights = embed(bank, backbone(whole, size=24)).items
     assert count() == 5
     assert not any(torch.equal(first, other) for other in (other_size, other_mean, other_pixels, other_weights))
 
@@ -248,19 +262,19 @@ def test_the_cache_knows_the_weights_the_preprocessing_and_the_pixels(tmp_path, 
 def test_features_in_a_damaged_file_are_made_again(tmp_path, monkeypatch):
     monkeypatch.setenv("INNERLOOP_CACHE", str(tmp_path))
     bank, model = bank_of_images(), backbone(TorchvisionLike(), size=24)
-    first = embed(bank, model).images
+    first = embed(bank, model).items.clone()
     kept = next(tmp_path.glob("features-*.safetensors"))
     kept.write_bytes(kept.read_bytes()[:50])
     with pytest.warns(UserWarning, match="cannot be read"):
-        again = embed(bank, model).images
+        again = embed(bank, model).items
     assert torch.equal(again, first)
-    assert torch.equal(embed(bank, model).images, first)
+    assert torch.equal(embed(bank, model).items, first)
 
 
 def test_features_that_depend_on_the_task_are_refused():
     with pytest.raises(ValueError, match="from the images of a task"):
         embed(bank_of_images(size=16), conv4(3, size=16, width=4))
-    turning = ImageBank.stack(bank_of_images().images, [5] * 6, [str(i) for i in range(6)], turns=True)
+    turning = Bank.stack(bank_of_images().items, [5] * 6, [str(i) for i in range(6)], turns=True, white=255)
     with pytest.raises(ValueError, match="turns=False"):
         embed(turning, backbone(TorchvisionLike(), size=24))
 

@@ -102,5 +102,5 @@ def test_the_sheet_is_what_the_generator_draws(splits):
     """Not to the pixel, which hangs on the versions of FreeType and matplotlib."""
     images, names, _ = drawings()
     assert set(names) == {name for bank in splits for name in bank.classes}
-    ours = splits.train.images.squeeze(-1).float()
+    ours = splits.train.items.squeeze(-1).float()
     assert (ours - images.float()).abs().mean() < 4
