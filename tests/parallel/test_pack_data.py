@@ -28,7 +28,7 @@ def source(tmp_path, monkeypatch):
             for label in range(count):
                 for i in range(4):
                     image = Image.fromarray(noise.integers(0, 256, (8, 8, 3)).astype(np.uint8))
-                    with archive.open(f"{split}/n{label}/{i}.png", "w") as file:
+                    with archive.open(f"{split}/{split}{label}/{i}.png", "w") as file:
                         image.save(file, "png")
     return root
 
