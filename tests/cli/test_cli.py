@@ -17,11 +17,12 @@ from PIL import Image
 from tiny import call, complaint, options
 
 import innerloop
-from innerloop.classifier import FewShotClassifier, read_folder
+from innerloop.classifier import FewShotClassifier
 from innerloop.cli import errors as console
 from innerloop.cli import evaluate as evaluate_command
 from innerloop.cli import train as train_command
 from innerloop.data import load
+from innerloop.data.labelled import read_folder
 from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.runs.presets import PRESETS
 
@@ -523,7 +524,7 @@ def test_a_folder_that_is_none(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "Expected one of {demo, train, evaluate, classify, probe, data, paper}"),
+        ([], "Expected one of {demo, train, evaluate, classify, probe, data, cache, paper}"),
         (["frob"], "Unrecognized options: frob. Available subcommands: demo, train"),
         (["train"], "Missing from innerloop train: WHAT"),
         (["train", "omniglot-20way"], "there is no preset 'omniglot-20way'. There are: omniglot-20way-1shot, "),
