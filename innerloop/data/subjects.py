@@ -75,7 +75,7 @@ def _by_table(files: Sequence[str], path: Path) -> list[str | None]:
     path = path.expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"there is no table {path}; give {_EXPECTED}")
-    table = {name: group for name, group in rows_of(path, ("file", "group"), f"give {_EXPECTED}")}
+    table = {row[0]: row[1] for row in rows_of(path, ("file", "group"), f"give {_EXPECTED}")}
     often = Counter(file.rpartition("/")[2] for file in files)
     names = {file: name if often[name := file.rpartition("/")[2]] == 1 else file for file in files}
     return [table.get(file) or table.get(names[file]) or None for file in files]
