@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.data import NAMES
+from innerloop.data import data_set
 from innerloop.data.episodes import as_floats
 from innerloop.data.files import walk
 from innerloop.data.folder import check_folder, class_folders
@@ -28,7 +28,6 @@ from innerloop.tasks import Episodes
 
 Method = Literal["auto", "head", "nil"]
 
-_INK = ("omniglot", "glyphs")  # trained on white ink on black
 _CHUNK = 64  # query images that run at once
 
 
@@ -176,18 +175,20 @@ class FewShotClassifier:
 
     def _learn(self, images: Tensor, labels: Tensor, classes: list[Hashable]) -> None:
         spec, ways = self.learner.spec, len(classes)
-        adapts = bool(spec.test_rule().adapt)
+        adapts, outputs = bool(spec.inner.test_rule().adapt), spec.problem.way
         if self.method == "head" and not adapts:
-            raise ValueError(f'{spec.algorithm} training leaves no head that adapts: use method "nil"')
-        if self.method == "head" and ways > spec.way:
-            raise ValueError(f'{ways} classes, but the head has {spec.way} outputs: give fewer, or use method "nil"')
-        method = "head" if self.method != "nil" and adapts and ways <= spec.way else "nil"
-        network = _first_outputs(self.learner, min(ways, spec.way)).to(self.device)
+            raise ValueError(f'{spec.inner.algorithm} training leaves no head that adapts: use method "nil"')
+        if self.method == "head" and ways > outputs:
+            raise ValueError(f'{ways} classes, but the head has {outputs} outputs: give fewer, or use method "nil"')
+        method = "head" if self.method != "nil" and adapts and ways <= outputs else "nil"
+        network = _first_outputs(self.learner, min(ways, outputs)).to(self.device)
         labels = labels.to(self.device)
         counts = labels.bincount(minlength=ways).float()
         if method == "head":
             loss = partial(F.cross_entropy, weight=1 / counts)  # tasks in training have equal numbers of images
-            state = adapt(network, as_floats(images.to(self.device)), labels, replace(spec.test_rule(), loss=loss))
+            state = adapt(
+                network, as_floats(images.to(self.device)), labels, replace(spec.inner.test_rule(), loss=loss)
+            )
             network.load_state_dict(state)
         self.classes_, self.method_ = _array(classes), method
         self._learnt = _Learnt(network, images, labels, counts)
@@ -217,13 +218,13 @@ class FewShotClassifier:
             ValueError: it cannot be read; the message names its file, or `index`.
         """
         channels, size, _ = self.learner.shape
-        return picture(image, index, size, channels, crop=self.learner.spec.data not in NAMES)
+        return picture(image, index, size, channels, crop=data_set(self.learner.spec.problem.data).crop)
 
     def _read(self, pictures: list[Any]) -> Tensor:
         """Images as the network was trained on them, (n, h, w, c) uint8."""
-        spec = self.learner.spec
+        ink = data_set(self.learner.spec.problem.data).ink
         read = np.stack([self.read(given, i) for i, given in enumerate(pictures)])
-        invert = np.array([self.invert if self.invert is not None else spec.data in _INK and is_light(x) for x in read])
+        invert = np.array([self.invert if self.invert is not None else ink and is_light(x) for x in read])
         return torch.from_numpy(np.where(invert.reshape(-1, 1, 1, 1), 255 - read, read))
 
 

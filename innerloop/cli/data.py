@@ -11,10 +11,10 @@ from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional
 
 from innerloop.cli.errors import say
-from innerloop.data import NAMES
-from innerloop.runs.config import Spec
+from innerloop.data import NAMES, data_set
+from innerloop.runs.config import FewShot
 from innerloop.runs.presets import PRESETS
-from innerloop.runs.sources import How, open_data
+from innerloop.runs.sources import Source, open_data
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Data:
     """classes of a task: a folder that is split for you has as many in each part, where there are enough"""
     out: Path = Path("sheet.png")
     """where the sheet goes"""
-    how: OmitArgPrefixes[How] = field(default_factory=How)
+    source: OmitArgPrefixes[Source] = field(default_factory=Source)
 
     def run(self) -> None:
         if self.action == "list":
@@ -44,9 +44,8 @@ class Data:
             return
         if not self.what:
             raise ValueError(f"which data? Give one of {', '.join(NAMES)}, or a folder")
-        usual = 28 if self.what in ("glyphs", "omniglot") else 84
-        asked = Spec(data=self.what, way=self.way, size=self.size or usual, split=self.split)
-        splits = open_data(asked, self.how)
+        size = data_set(self.what).size if self.size is None else self.size
+        splits = open_data(FewShot(data=self.what, size=size, split=self.split, way=self.way), self.source)
         table = Table("part", "classes", "images", "images a class", "groups", "size")
         for name, bank in splits._asdict().items():
             sizes = bank.sizes

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from innerloop.data import NAMES, Splits
+from innerloop.data import Splits, data_set
 from innerloop.data.episodes import EpisodeStream, ImageBank, LabelledStream
 from innerloop.device import pick_device
 from innerloop.evaluation import Score, evaluate
@@ -19,14 +20,26 @@ from innerloop.outer import Step, meta_train
 from innerloop.params import chosen
 from innerloop.predictors import NIL, Predictor
 from innerloop.runs.checkpoint import load_checkpoint, load_weights, pack_optimizer, unpack_optimizer
-from innerloop.runs.config import Spec, as_dict
+from innerloop.runs.config import FewShot, Spec
 from innerloop.runs.load import best_of
 from innerloop.runs.problem import Validation
-from innerloop.runs.sources import How, classes_of, from_where_it_was, open_data, wherever_one_is
-from innerloop.runs.trainer import Logging, Schedule, finished, train
+from innerloop.runs.sources import Source, classes_of, open_data
+from innerloop.runs.trainer import Logging, finished, train
 
 
-def train_images(spec: Spec, out: Path, how: How, logging: Logging | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Compute:
+    """On what a run is computed; none of it changes what is learnt."""
+
+    device: str = "auto"
+    """cpu, cuda, or the best there is"""
+    chunk_size: int | None = None
+    """tasks in memory at once; fewer need less memory"""
+
+
+def train_images(
+    spec: Spec, out: Path, compute: Compute | None = None, source: Source | None = None, logging: Logging | None = None
+) -> dict[str, Any]:
     """Meta-train as `spec` says in the folder `out`, going on where an earlier start of it stopped; then test.
 
     The folder holds what `trainer.train` says; the content of result.json is returned.
@@ -36,13 +49,16 @@ def train_images(spec: Spec, out: Path, how: How, logging: Logging | None = None
         OSError: the folder cannot be written, or the disk is full; the last checkpoint stays good.
         Interrupted: Ctrl-C or SIGTERM; what was done is saved.
     """
-    schedule = Schedule(spec.iterations, spec.val_every, spec.log_every, spec.keep)
-    return train(lambda known: FewShotImages(spec, out, how, known), schedule, out, as_dict(spec), logging)
+
+    def start(known: Mapping[str, Any]) -> FewShotImages:
+        return FewShotImages(spec, out, compute or Compute(), source or Source(), known)
+
+    return train(start, spec.schedule, out, spec.as_json(), logging)
 
 
 def result_of(spec: Spec, out: Path) -> dict[str, Any] | None:
     """The result of a run that is finished; None of one that is not, or of another one; see `trainer.finished`."""
-    return finished(out, as_dict(spec))
+    return finished(out, spec.as_json())
 
 
 class FewShotImages:
@@ -51,7 +67,8 @@ class FewShotImages:
     Args:
         spec: the settings.
         out: the run's folder; a body to train a head on may lie beside it.
-        how: the device, and where the images lie.
+        compute: the device.
+        source: where the images lie.
         known: the metadata of an earlier start, whose classes and source are gone on with.
 
     Raises:
@@ -61,31 +78,32 @@ class FewShotImages:
 
     remedy = "try a lower --lr, --meta-lr or --clip"
 
-    def __init__(self, spec: Spec, out: Path, how: How, known: Mapping[str, Any]) -> None:
+    def __init__(self, spec: Spec, out: Path, compute: Compute, source: Source, known: Mapping[str, Any]) -> None:
         self.spec, self.title = spec, spec.title
-        device = pick_device(how.device)
+        problem, device = spec.problem, pick_device(compute.device)
         _check_adapts(spec)
-        how = from_where_it_was(how, known)
-        data = open_data(spec, how, known.get("classes"), channels=known.get("shape", (None,))[0]).to(device)
-        _check_ways(data, spec)
+        source = source.or_where_it_was(known)
+        data = open_data(problem, source, known.get("classes"), channels=known.get("shape", (None,))[0]).to(device)
+        _check_ways(data, problem)
         self.network = first_weights(spec, data, out).to(device)
         # On a GPU Adam's step count stays there, so that no step waits for it.
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        self._adam = torch.optim.Adam(trained, spec.meta_lr, capturable=device.type == "cuda")
-        self._chunk_size, self._shape = how.chunk_size, data.train.shape
-        self._source, self._classes = wherever_one_is(how.source), _with_earlier(classes_of(data, spec), known)
+        self._adam = torch.optim.Adam(trained, spec.outer.meta_lr, capturable=device.type == "cuda")
+        self._chunk_size, self._shape = compute.chunk_size, data.train.shape
+        self._source, self._classes = source.wherever_one_is(), _with_earlier(classes_of(data, problem), known)
         self._training = training_stream(data.train, spec)
-        self._validation = test_stream(data.val, spec, spec.val_episodes, spec.query)
-        self._test = test_stream(data.test, spec, spec.test_episodes, spec.test_query or spec.shot)
+        self._validation = test_stream(data.val, problem, problem.val_episodes, problem.query)
+        self._test = test_stream(data.test, problem, problem.test_episodes, problem.queries)
         self._steps: Iterator[Step] | None = None
         torch.manual_seed(spec.seed)
 
     def step(self, number: int) -> dict[str, Tensor]:
         """Loss and accuracy on the query images, before the update."""
         if self._steps is None:
-            spec, batches = self.spec, (self._training[i] for i in range(number - 1, len(self._training)))
+            predictor, clip = self.spec.inner.predictor(self.spec.problem.way), self.spec.outer.clip
+            batches = (self._training[i] for i in range(number - 1, len(self._training)))
             self._steps = meta_train(
-                self.network, batches, spec.predictor(), self._adam, clip=spec.clip, chunk_size=self._chunk_size
+                self.network, batches, predictor, self._adam, clip=clip, chunk_size=self._chunk_size
             )
         step = next(self._steps)
         assert step.accuracy is not None
@@ -93,15 +111,15 @@ class FewShotImages:
 
     def validate(self) -> Validation:
         """Accuracy on the validation's episodes, the same each time."""
-        rule = self.spec.test_predictor()
+        rule = self.spec.inner.test_predictor(self.spec.problem.way)
         score = evaluate(self.network, self._validation, rule, chunk_size=self._chunk_size, every_step=False)
         return Validation(score.mean, {"val_accuracy": score.mean, "val_interval": number(score.interval)})
 
     def test(self) -> dict[str, Any]:
         """Scores with its own inner loop, if it has one, and with NIL."""
-        rule = self.spec.test_rule()
-        predictors: dict[str, Predictor] = {self.spec.algorithm: rule} if rule.adapt else {}
-        predictors |= {"nil": NIL(way=self.spec.way)}
+        rule = self.spec.inner.test_rule()
+        predictors: dict[str, Predictor] = {self.spec.inner.algorithm: rule} if rule.adapt else {}
+        predictors |= {"nil": NIL(way=self.spec.problem.way)}
         return {
             name: score_dict(evaluate(self.network, self._test, predictor, chunk_size=self._chunk_size))
             for name, predictor in predictors.items()
@@ -121,7 +139,7 @@ class FewShotImages:
     def metadata(self) -> dict[str, Any]:
         """Settings, the shape of an image, the classes of each part of a folder, and where the data lay."""
         more = {"shape": self._shape, "classes": self._classes, "source": self._source}
-        return {"spec": as_dict(self.spec), "statistics": describe_statistics(self.network, "query"), **more}
+        return {"spec": self.spec.as_json(), "statistics": describe_statistics(self.network, "query"), **more}
 
 
 def _with_earlier(classes: dict[str, list[str]], known: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -132,16 +150,17 @@ def _with_earlier(classes: dict[str, list[str]], known: Mapping[str, Any]) -> di
 
 def _check_adapts(spec: Spec) -> None:
     """A wrong pattern is told before the images are decoded."""
-    chosen(spec.build((1, spec.size, spec.size)), spec.rule().adapt)
+    size = spec.problem.size
+    chosen(spec.build((1, size, size)), spec.inner.rule().adapt)
 
 
-def _check_ways(data: Splits, spec: Spec) -> None:
-    counts = [len(bank) for bank in data]
-    if min(counts) < spec.way:
+def _check_ways(data: Splits, problem: FewShot) -> None:
+    counts, way = [len(bank) for bank in data], problem.way
+    if min(counts) < way:
         raise ValueError(
             f"{data.train.name.removesuffix('/train')} has {sum(counts)} classes, split {'/'.join(map(str, counts))} "
-            f"into train/val/test; {spec.way}-way needs {spec.way} in each: "
-            f"lower --way{'' if spec.data in NAMES else ' or give --split FILE'}"
+            f"into train/val/test; {way}-way needs {way} in each: "
+            f"lower --way{' or give --split FILE' if data_set(problem.data).own else ''}"
         )
 
 
@@ -152,11 +171,11 @@ def first_weights(spec: Spec, data: Splits, out: Path) -> nn.Sequential:
         FileNotFoundError: there is no trained run to take the body from.
         ValueError: its body does not fit.
     """
-    model = spec.build(data.train.shape, way=len(data.train) if spec.algorithm == "multiclass" else None)
-    if not spec.body:
+    model = spec.build(data.train.shape, way=len(data.train) if spec.inner.algorithm == "multiclass" else None)
+    if not spec.inner.body:
         return model
-    beside = out.parent / spec.body
-    body = beside if beside.exists() else Path(spec.body)
+    beside = out.parent / spec.inner.body
+    body = beside if beside.exists() else Path(spec.inner.body).expanduser()
     if body.is_dir() and not (body / "result.json").exists():
         raise FileNotFoundError(f"the run {body} is not finished, and a head needs its whole body: finish it first")
     path = best_of(body)
@@ -170,18 +189,19 @@ def first_weights(spec: Spec, data: Splits, out: Path) -> nn.Sequential:
 
 def training_stream(bank: ImageBank, spec: Spec) -> EpisodeStream | LabelledStream:
     """The batches of every training step; for multiclass, as many images a batch as the episodes would hold."""
-    if spec.algorithm == "multiclass":
-        images = spec.tasks * spec.way * (spec.shot + spec.query)
-        return LabelledStream(bank, images, count=spec.iterations, seed=spec.seed)
+    problem, tasks, iterations = spec.problem, spec.outer.meta_batch, spec.schedule.iterations
+    if spec.inner.algorithm == "multiclass":
+        images = tasks * problem.way * (problem.shot + problem.query)
+        return LabelledStream(bank, images, count=iterations, seed=spec.seed)
     # A stream has at least one batch, which a run of no iterations does not draw.
-    count = max(spec.iterations, 1)
-    return bank.episodes(spec.way, spec.shot, spec.query, tasks=spec.tasks, count=count, seed=spec.seed)
+    count = max(iterations, 1)
+    return bank.episodes(problem.way, problem.shot, problem.query, tasks=tasks, count=count, seed=spec.seed)
 
 
-def test_stream(bank: ImageBank, spec: Spec, episodes: int, query: int) -> EpisodeStream:
+def test_stream(bank: ImageBank, problem: FewShot, episodes: int, query: int) -> EpisodeStream:
     """`episodes` episodes that are the same for every run; in batches, which change nothing."""
     tasks = max(n for n in range(1, 26) if episodes % n == 0)
-    return bank.episodes(spec.way, spec.shot, query, tasks=tasks, count=episodes // tasks)
+    return bank.episodes(problem.way, problem.shot, query, tasks=tasks, count=episodes // tasks)
 
 
 def score_dict(score: Score) -> dict[str, Any]:
