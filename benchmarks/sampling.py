@@ -45,7 +45,9 @@ def share(name: str, algorithm: str, rounds: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (classes * images, *shape), dtype=torch.uint8, generator=generator)
     names = [str(i) for i in range(classes)]
-    bank = innerloop.ImageBank.stack(pixels, [images] * classes, names, name="noise", turns=spec.data == "omniglot")
+    bank = innerloop.Bank.stack(
+        pixels, [images] * classes, names, name="noise", white=255, turns=spec.data == "omniglot"
+    )
     model = spec.build(bank.shape)
     adam = torch.optim.Adam(model.parameters(), spec.meta_lr)
     stream = training_stream(bank, spec)

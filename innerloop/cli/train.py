@@ -11,6 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from innerloop.cli.errors import percent, say
 from innerloop.data import data_set
 from innerloop.data.known import whole_path
+from innerloop.parallel.ranks import follows
 from innerloop.runs.config import Spec
 from innerloop.runs.images import Compute, result_of, train_images
 from innerloop.runs.presets import FOLDER, PRESETS, preset
@@ -53,6 +54,8 @@ class Train:
         split = whole_path(problem.split) if problem.split and data.own else problem.split
         spec = self.spec.where(data=data.name, split=split)
         out = self.out or Path("runs") / spec.folder
+        if follows():
+            train_images(spec, out, self.compute, self.source, self.logging)
         done = result_of(spec, out) is not None
         say(f"{spec.title}: {spec.schedule.iterations} iterations in {out}{', done before' if done else ''}")
         if done and (data.last_changed() or 0) > (out / "result.json").stat().st_mtime:

@@ -18,7 +18,8 @@ import torch
 
 from innerloop.algorithms import freeze
 from innerloop.data import Splits, data_set
-from innerloop.data.episodes import EpisodeStream, ImageBank
+from innerloop.data.bank import Bank
+from innerloop.data.episodes import EpisodeStream
 from innerloop.device import device_name, pick_device
 from innerloop.evaluation import evaluate
 from innerloop.experiments.questions import Accuracy, Change, Curves, Measure, Resemblance, Timing, as_json, name_of
@@ -110,7 +111,7 @@ def _network(run: Spec, store: Path, device: torch.device, at: int | None) -> to
     return load_learner(folder / f"at-{at}.safetensors").model.to(device)
 
 
-def _bank(run: Spec, banks: Banks, device: torch.device) -> ImageBank:
+def _bank(run: Spec, banks: Banks, device: torch.device) -> Bank:
     return banks(run).test.to(device)
 
 

@@ -29,6 +29,9 @@ class FewShot:
     """pixels a side of an image"""
     split: str = ""
     """of omniglot: reference or official; of a folder: a split file; else empty"""
+    group_by: str = ""
+    """of a folder, which images show the same (a patient, a film, a physical sign) and never stand on both sides of a
+    task: a template for file names such as {group}_*, a regular expression with one group, or a csv table"""
     way: int = 5
     """classes of a task"""
     shot: int = 1

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,29 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.data import Splits, data_set
-from innerloop.data.episodes import EpisodeStream, ImageBank, LabelledStream
+from innerloop.data.bank import Bank
+from innerloop.data.episodes import EpisodeStream, LabelledStream
 from innerloop.device import pick_device
 from innerloop.evaluation import Score, evaluate
 from innerloop.norm import describe_statistics
 from innerloop.outer import Step, meta_train
+from innerloop.parallel.captured import Capture, Captured
+from innerloop.parallel.ranks import RankedStep, Ranks, lead_or_follow
+from innerloop.parallel.step import Measured, OuterStep
+from innerloop.parallel.together import Together
 from innerloop.params import chosen
 from innerloop.predictors import NIL, Predictor
 from innerloop.runs.checkpoint import load_checkpoint, load_weights, pack_optimizer, unpack_optimizer
 from innerloop.runs.config import FewShot, Spec
+from innerloop.runs.folder import Stop
 from innerloop.runs.load import best_of
 from innerloop.runs.problem import Validation
 from innerloop.runs.sources import Source, classes_of, open_data
-from innerloop.runs.trainer import Logging, finished, train
+from innerloop.runs.together import Outcome, train_together
+from innerloop.runs.trainer import Logging, Training, finished, train, training
+
+Stepper = Callable[[OuterStep], Callable[[int], Measured]]
+"""Makes of an outer step what takes it by its number: alone, over several ranks, with other seeds."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,8 @@ class Compute:
     """cpu, cuda, or the best there is"""
     chunk_size: int | None = None
     """tasks in memory at once; fewer need less memory"""
+    capture: Capture = "auto"
+    """on a GPU, auto runs the whole training step as one CUDA graph; off starts its kernels one by one"""
 
 
 def train_images(
@@ -49,11 +61,57 @@ def train_images(
         OSError: the folder cannot be written, or the disk is full; the last checkpoint stays good.
         Interrupted: Ctrl-C or SIGTERM; what was done is saved.
     """
+    how, lies = compute or Compute(), source or Source()
 
-    def start(known: Mapping[str, Any]) -> FewShotImages:
-        return FewShotImages(spec, out, compute or Compute(), source or Source(), known)
+    def ranked(ranks: Ranks, device: str, known: Mapping[str, Any] | None = None) -> FewShotImages | None:
+        ranks.check_tasks(1 if spec.inner.algorithm == "multiclass" else spec.outer.meta_batch)
+        same = {"settings": spec.key, "torch": torch.__version__}
+        own = replace(how, device=device)
+        return ranks.start(lambda known: FewShotImages(spec, out, own, lies, known, ranks.stepper), same, known)
 
-    return train(start, spec.schedule, out, spec.as_json(), logging)
+    def lead(ranks: Ranks | None, device: str) -> dict[str, Any]:
+        def start(known: Mapping[str, Any]) -> FewShotImages:
+            problem = ranked(ranks, device, known) if ranks else FewShotImages(spec, out, how, lies, known)
+            assert problem  # rank 0 has something to train
+            return problem
+
+        return train(start, spec.schedule, out, spec.as_json(), logging)
+
+    def follow(ranks: Ranks, device: str) -> None:
+        if problem := ranked(ranks, device):
+            problem.follow()
+
+    return lead_or_follow(how.device, lead, follow)
+
+
+def train_images_together(
+    specs: Sequence[Spec],
+    folders: Sequence[Path],
+    compute: Compute | None = None,
+    source: Source | None = None,
+    logging: Logging | None = None,
+) -> list[Outcome]:
+    """As `train_images` for runs that differ in their seed alone: they take their steps as one.
+
+    Returns:
+        Each run's result, or what it raised.
+
+    Raises:
+        ValueError: they differ in more than the seed, or stand at different iterations (`Apart`).
+        Interrupted: Ctrl-C or SIGTERM; what was done is saved.
+    """
+    if len({replace(spec, seed=0) for spec in specs}) > 1:
+        raise ValueError("only runs that differ in nothing but their seed train as one")
+    how, lies = compute or Compute(), source or Source()
+    company = Together(how.capture)
+
+    def made(spec: Spec, out: Path) -> Callable[[Stop], Training]:
+        def start(known: Mapping[str, Any]) -> FewShotImages:
+            return FewShotImages(spec, out, how, lies, known, company.join)
+
+        return lambda stop: training(start, spec.schedule, out, spec.as_json(), logging, stop)
+
+    return train_together([made(*each) for each in zip(specs, folders, strict=True)])
 
 
 def result_of(spec: Spec, out: Path) -> dict[str, Any] | None:
@@ -70,6 +128,7 @@ class FewShotImages:
         compute: the device.
         source: where the images lie.
         known: the metadata of an earlier start, whose classes and source are gone on with.
+        stepper: makes what takes its steps; by default alone, and captured as `compute` says.
 
     Raises:
         FileNotFoundError: the data or the body is not there.
@@ -78,13 +137,21 @@ class FewShotImages:
 
     remedy = "try a lower --lr, --meta-lr or --clip"
 
-    def __init__(self, spec: Spec, out: Path, compute: Compute, source: Source, known: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        out: Path,
+        compute: Compute,
+        source: Source,
+        known: Mapping[str, Any],
+        stepper: Stepper | None = None,
+    ) -> None:
         self.spec, self.title = spec, spec.title
         problem, device = spec.problem, pick_device(compute.device)
         _check_adapts(spec)
         source = source.or_where_it_was(known)
         data = open_data(problem, source, known.get("classes"), channels=known.get("shape", (None,))[0]).to(device)
-        _check_ways(data, problem)
+        data_set(problem.data).check(data, problem.way, problem.shot, min(problem.query, problem.queries))
         self.network = first_weights(spec, data, out).to(device)
         # On a GPU Adam's step count stays there, so that no step waits for it.
         trained = [p for p in self.network.parameters() if p.requires_grad]
@@ -95,10 +162,17 @@ class FewShotImages:
         self._validation = test_stream(data.val, problem, problem.val_episodes, problem.query)
         self._test = test_stream(data.test, problem, problem.test_episodes, problem.queries)
         self._steps: Iterator[Step] | None = None
+        self._take: Callable[[int], Measured] | None = None  # by its number, where `meta_train` is not what steps
+        if stepper or (device.type == "cuda" and compute.capture == "auto"):
+            predictor, chunk = spec.inner.predictor(problem.way), compute.chunk_size
+            step = OuterStep(self.network, self._training, predictor, self._adam, spec.outer.clip, chunk)
+            self._take = (stepper or Captured)(step)
         torch.manual_seed(spec.seed)
 
     def step(self, number: int) -> dict[str, Tensor]:
         """Loss and accuracy on the query images, before the update."""
+        if self._take:
+            return self._take(number - 1)
         if self._steps is None:
             predictor, clip = self.spec.inner.predictor(self.spec.problem.way), self.spec.outer.clip
             batches = (self._training[i] for i in range(number - 1, len(self._training)))
@@ -108,6 +182,11 @@ class FewShotImages:
         step = next(self._steps)
         assert step.accuracy is not None
         return {"loss": step.loss, "accuracy": step.accuracy}
+
+    def follow(self) -> None:
+        """In a rank that does not lead: take the steps that rank 0 orders, until it stops."""
+        assert isinstance(self._take, RankedStep)
+        self._take.follow()
 
     def validate(self) -> Validation:
         """Accuracy on the validation's episodes, the same each time."""
@@ -154,16 +233,6 @@ def _check_adapts(spec: Spec) -> None:
     chosen(spec.build((1, size, size)), spec.inner.rule().adapt)
 
 
-def _check_ways(data: Splits, problem: FewShot) -> None:
-    counts, way = [len(bank) for bank in data], problem.way
-    if min(counts) < way:
-        raise ValueError(
-            f"{data.train.name.removesuffix('/train')} has {sum(counts)} classes, split {'/'.join(map(str, counts))} "
-            f"into train/val/test; {way}-way needs {way} in each: "
-            f"lower --way{' or give --split FILE' if data_set(problem.data).own else ''}"
-        )
-
-
 def first_weights(spec: Spec, data: Splits, out: Path) -> nn.Sequential:
     """The network before its training in the folder `out`; only what is to be trained asks for gradients.
 
@@ -187,7 +256,7 @@ def first_weights(spec: Spec, data: Splits, out: Path) -> nn.Sequential:
     return model
 
 
-def training_stream(bank: ImageBank, spec: Spec) -> EpisodeStream | LabelledStream:
+def training_stream(bank: Bank, spec: Spec) -> EpisodeStream | LabelledStream:
     """The batches of every training step; for multiclass, as many images a batch as the episodes would hold."""
     problem, tasks, iterations = spec.problem, spec.outer.meta_batch, spec.schedule.iterations
     if spec.inner.algorithm == "multiclass":
@@ -198,7 +267,7 @@ def training_stream(bank: ImageBank, spec: Spec) -> EpisodeStream | LabelledStre
     return bank.episodes(problem.way, problem.shot, problem.query, tasks=tasks, count=count, seed=spec.seed)
 
 
-def test_stream(bank: ImageBank, problem: FewShot, episodes: int, query: int) -> EpisodeStream:
+def test_stream(bank: Bank, problem: FewShot, episodes: int, query: int) -> EpisodeStream:
     """`episodes` episodes that are the same for every run; in batches, which change nothing."""
     tasks = max(n for n in range(1, 26) if episodes % n == 0)
     return bank.episodes(problem.way, problem.shot, query, tasks=tasks, count=episodes // tasks)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.data import Splits, data_set
-from innerloop.data.episodes import ImageBank
+from innerloop.data.bank import Bank
 from innerloop.data.files import listed
 from innerloop.data.known import whole_path
 from innerloop.data.mini_imagenet import HUB
@@ -57,6 +57,7 @@ def open_data(
         way=problem.way,
         known=known,
         channels=channels,
+        group_by=problem.group_by,
     )
     if known:
         _check_moved(problem, known, data)
@@ -79,7 +80,7 @@ def classes_of(data: Splits, problem: FewShot) -> dict[str, list[str]]:
     return {part: list(bank.classes) for part, bank in data._asdict().items()} if own else {}
 
 
-def bank_for(learner: Learner, asked: FewShot, source: Source, part: str) -> ImageBank:
+def bank_for(learner: Learner, asked: FewShot, source: Source, part: str) -> Bank:
     """The images of a part (train, val, test) of what `asked` names, on the CPU, as the network takes them.
 
     The data of its own run are looked for where the run found them, if no source is given.
@@ -92,7 +93,7 @@ def bank_for(learner: Learner, asked: FewShot, source: Source, part: str) -> Ima
     if own:
         source = source.or_where_it_was(learner.metadata)
     data = open_data(asked, source, known if own else None, channels=learner.shape[0])
-    bank: ImageBank = getattr(data, part)
+    bank: Bank = getattr(data, part)
     trained = set(known.get("train", ())) & set(bank.classes)
     if not own and data_set(asked.data).own and trained:
         warnings.warn(

@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from cases import close
 from PIL import Image
-from tiny import call, complaint, same_run, tensors
+from tiny import call, complaint, few_scripts, same_run, tensors
 
 from innerloop.data import Splits
 from innerloop.data.episodes import LabelledStream
-from innerloop.data.glyphs import SCRIPTS
 from innerloop.outer import meta_gradient, meta_train
 from innerloop.predictors import features
 from innerloop.runs import images, trainer
@@ -37,19 +36,13 @@ WITHOUT = ("nil", "multitask", "multiclass")  # an inner loop
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> Path:
-    """The glyphs of a few scripts."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INNERLOOP_CACHE", str(folder))
-        for part, script in (("train", "Greek"), ("val", "Lao"), ("test", "Hebrew")):
-            patch.setitem(SCRIPTS, part, (script,))
-        open_data(TINY.problem, Source())
-    return folder
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(autouse=True)
 def few_glyphs(cache, monkeypatch) -> None:
     monkeypatch.setenv("INNERLOOP_CACHE", str(cache))
+    few_scripts(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +51,7 @@ def store(cache, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INNERLOOP_CACHE", str(cache))
+        few_scripts(patch)
         for algorithm in get_args(Algorithm):
             train_images(TINY.where(algorithm=algorithm), folder / algorithm, CPU)
     return folder
@@ -304,6 +298,7 @@ def letters(cache, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("letters")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INNERLOOP_CACHE", str(cache))
+        few_scripts(patch)
         bank = banks().test
     for label in range(4):
         (folder / f"letter{label}").mkdir()
