@@ -59,19 +59,19 @@ class Candidate:
 
 
 CELLS = (
-    Cell("omniglot", 28, 5, 1, 100),
-    Cell("omniglot", 28, 20, 1, 40),
     Cell("gtsrb", 32, 5, 5, 60),
     Cell("gtsrb", 48, 2, 10, 40),
     Cell("mini-imagenet", 84, 5, 5, 20),
     Cell("gtsrb", 128, 2, 1, 25),
+    Cell("omniglot", 28, 5, 1, 100),
+    Cell("omniglot", 28, 20, 1, 40),
 )
 CANDIDATES = (
     Candidate(0.1),
     Candidate(0.4, spatial_mean=True, meta_lr=3e-3),
     Candidate(12.8, by_features=True, meta_lr=3e-3),
-    Candidate(0.02),
     Candidate(12.8, by_features=True),
+    Candidate(0.02),
 )
 _TRACK = "(.+)_"  # of GTSRB: frames of one sign never stand on both sides of a task
 
