@@ -7,7 +7,7 @@ measured ceilings, of a matrix product and of a copy, the step reaches.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -114,13 +114,16 @@ CONTENDERS: dict[str, Callable[[Case, str], Timed]] = {
 }
 
 
-def rows(device: str, cases: dict[str, Case], seconds: float, ceilings: Ceilings) -> Iterator[Row]:
-    """Measure one contender after the other, each timing for about `seconds`."""
+def rows(
+    device: str, cases: dict[str, Case], seconds: float, ceilings: Ceilings, done: Collection[tuple[str, ...]] = ()
+) -> Iterator[Row]:
+    """Measure one contender after the other, each timing for about `seconds`; not what is `done`."""
     for letter, case in cases.items():
         case = replace(case, device=device)
         for algorithm in ALGORITHMS:
-            work = Work.of(partial(*_step_of(case, algorithm)))
-            for name, make in CONTENDERS.items():
+            left = {name: make for name, make in CONTENDERS.items() if (letter, algorithm, name) not in done}
+            work = Work.of(partial(*_step_of(case, algorithm))) if left else None
+            for name, make in left.items():
                 peer = name in ("textbook", "higher")
                 if (peer and algorithm == "fomaml") or (name == "higher" and not find_spec("higher")):
                     continue

@@ -1,0 +1,258 @@
+"""All that a GPU is to do, in the minutes that there are: python tools/gpu_session.py --minutes 12 --out DIR
+
+For a machine with a GPU and no network. Beforehand, where there is a network:
+
+    python tools/pack_data.py MINI_IMAGENET packed           # pieces of at most 60 MiB; take them there in turn
+    pip download -d wheels --only-binary=:all: tyro pooch msgspec higher   # what its Python lacks; --python-version
+                                                                           # and --platform name the other machine's
+
+There, in the checkout, once data and wheels have arrived:
+
+    python3 -m pip install -q --no-index --find-links wheels --target site tyro pooch msgspec higher
+    export PYTHONPATH=$PWD:$PWD/site INNERLOOP_CACHE=/tmp/innerloop PYTHONUNBUFFERED=1
+    python3 tools/gpu_session.py --minutes 12 --mini-imagenet packed --omniglot OMNIGLOT --out out
+
+1. checks: the tests marked `cuda`; captured against eager against CPU; resume. The images are decoded meanwhile.
+2. one table of speed, `benchmarks/on_device.py`.
+3. trains at `paper` scale until the time is up, three seeds at once, in the order of their worth.
+
+DIR holds session.json, table.md and session.tar (everything, runs included), written anew every few seconds, so that
+being cut off costs seconds. The same command goes on where DIR/session.tar ends, here or on another machine or device.
+--rehearse does all of it on a CPU in about a minute, at sizes that mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import check_device, on_device
+from innerloop.device import device_name, tune_cpu
+from innerloop.paper.scales import MINI1, MINI5, OMNI1, OMNI5, SCALES, Regime
+from innerloop.runs.checkpoint import write_whole
+from innerloop.runs.config import Spec
+from innerloop.runs.images import result_of, train_images, train_images_together
+from innerloop.runs.sources import How
+from innerloop.runs.trainer import Interrupted, Logging
+
+ROOT = Path(__file__).parents[1]
+SEEDS, KEPT_EVERY = 3, 10.0  # runs at once; seconds between two session.tar
+ORDER: tuple[tuple[str, Regime], ...] = (
+    (MINI1, "maml"), (MINI1, "anil"), (MINI5, "maml"), (MINI5, "anil"),
+    (MINI1, "multiclass"), (MINI1, "multitask"), (MINI1, "nil"), (MINI1, "random"), (MINI5, "multitask"), (MINI5, "nil"),
+    (OMNI1, "maml"), (OMNI1, "anil"), (OMNI5, "maml"), (OMNI5, "anil"),
+)  # fmt: skip
+"""What is trained, in the order of its worth."""
+
+
+class TimeUp(Exception):
+    """The minutes are over."""
+
+
+@dataclass
+class Session:
+    """What is known so far, and where it is kept."""
+
+    out: Path
+    work: Path
+    device: str
+    rehearse: bool
+    ends: float  # of `time.monotonic`
+    found: dict[str, Any] = field(default_factory=dict)
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self.ends - time.monotonic()
+
+    def say(self, text: str) -> None:
+        """One line, with the seconds since the start."""
+        print(f"[{time.monotonic() - self.begun:6.1f} s] {text}", flush=True)
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep a finding."""
+        self.found[name] = value
+        write_whole(self.work / "session.json", json.dumps(self.found, indent=1).encode())
+
+    def keep(self) -> None:
+        """Put everything that is needed to go on into `out`, each file whole or not there."""
+        (self.out / "table.md").write_text(self.table())
+        partial = self.out / ".session.tar.part"
+        with tarfile.open(partial, "w") as archive:
+            for path in sorted(self.work.rglob("*")):
+                if path.is_file() and not path.name.startswith("."):
+                    archive.add(path, path.relative_to(self.work))
+        os.replace(partial, self.out / "session.tar")
+        write_whole(self.out / "session.json", json.dumps(self.found, indent=1).encode())
+
+    def table(self) -> str:
+        """Speed, then what is trained, as Markdown."""
+        rows = [on_device.Row(**row) for row in self.found.get("rows", ())]
+        limits = on_device.Ceilings(*self.found.get("ceilings", (1.0, 1.0)))
+        lines = [on_device.table(rows, limits, self.found.get("device", "?")), ""]
+        lines += ["| run | iterations | test accuracy | 95 % interval | seconds of training |", "|" + " --- |" * 5]
+        for name, result in self.found.get("runs", {}).items():
+            score = next(iter(result["test"].values()))
+            numbers = f"{score['accuracy']:.2%} | {score['interval'] or 0:.2%} | {result['train_seconds']}"
+            lines.append(f"| {name} | {result['iterations']} | {numbers} |")
+        return "\n".join(lines) + "\n"
+
+
+def taken_up(arguments: argparse.Namespace) -> Session:
+    """A session that begins, or goes on where one with the same `out` ended."""
+    out, work = arguments.out, arguments.work or arguments.out / "work"
+    for folder in (out, work):
+        folder.mkdir(parents=True, exist_ok=True)
+    device = "cpu" if arguments.rehearse or not torch.cuda.is_available() else "cuda"
+    session = Session(out, work, device, arguments.rehearse, time.monotonic() + arguments.minutes * 60)
+    if (out / "session.tar").exists() and not (work / "session.json").exists():
+        with tarfile.open(out / "session.tar") as archive:
+            archive.extractall(work, filter="data")
+    if (work / "session.json").exists():
+        session.found = json.loads((work / "session.json").read_text())
+        session.say(f"goes on: {', '.join(session.found)} are there")
+    name = device_name(torch.device(device))
+    if session.found.get("device") != name:  # speed and checks are of one device
+        session.found = {"device": name, "torch": torch.__version__, "runs": session.found.get("runs", {})}
+    return session
+
+
+def checks(session: Session) -> None:
+    """The tests marked `cuda` in a process of their own, and the comparisons here."""
+    if "checks" in session.found:
+        return
+    where = ["tests/parallel/test_captured.py"] if session.rehearse else ["tests"]
+    words = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", *where]
+    try:
+        ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=max(session.left / 5, 30))
+        told = ran.stdout.strip().splitlines()[-1:] if ran.returncode == 0 else ran.stdout.splitlines()[-30:]
+    except subprocess.TimeoutExpired:
+        told = ["out of time"]
+    found = check_device.check(session.device)
+    session.note("checks", {"pytest": told, **found})
+    session.say(f"checks: {'well' if found['well'] else 'NOT WELL'}; pytest: {' '.join(told[-1:])}")
+
+
+def speed(session: Session) -> None:
+    """The table, row by row; no more than a third of the time."""
+    tiny = session.rehearse
+    done = {(row["case"], row["algorithm"], row["contender"]) for row in session.found.get("rows", ())}
+    if "ceilings" not in session.found:
+        session.note("ceilings", on_device.ceilings(session.device, tiny=tiny))
+    limits = on_device.Ceilings(*session.found["ceilings"])
+    cases = on_device.TINY if tiny else on_device.CASES
+    until = time.monotonic() + session.left / 3
+    for row in on_device.rows(session.device, cases, 0.005 if tiny else 1.0, limits, done):
+        session.note("rows", [*session.found.get("rows", ()), *on_device.as_json([row])])
+        session.say(f"({row.case}) {row.algorithm}, {row.contender}: {row.failed or f'{row.step_ms:.3g} ms a step'}")
+        if time.monotonic() > until:
+            session.say("the rest of the table is left for another session")
+            return
+
+
+def groups(session: Session) -> Iterator[list[Spec]]:
+    """Runs that train as one."""
+    scale = SCALES["smoke" if session.rehearse else "paper"]
+    for problem, regime in ORDER[:3] if session.rehearse else ORDER:
+        yield [scale.run(problem, regime, seed) for seed in range(2 if session.rehearse else SEEDS)]
+
+
+def train(session: Session, sources: dict[str, str | None]) -> None:
+    """Train until the time is up; a group that cannot train as one, run by run."""
+    logging = Logging(checkpoint_seconds=10.0)
+    for specs in groups(session):
+        how = How(device=session.device, source=sources.get(specs[0].data))
+        folders = [session.work / "runs" / spec.name for spec in specs]
+        together: Callable[[], Any] = lambda specs=specs, folders=folders, how=how: train_images_together(  # noqa: E731
+            specs, folders, how, logging
+        )
+        try:
+            outcomes = together()
+        except ValueError as error:
+            outcomes = [error] * len(specs)
+        for spec, folder, outcome in zip(specs, folders, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                session.say(f"{spec.name} alone: {str(outcome).splitlines()[0]}")
+                try:
+                    outcome = train_images(spec, folder, how, logging)
+                except (ValueError, OSError, RuntimeError) as error:
+                    session.say(f"{spec.name} is left out: {str(error).splitlines()[0]}")
+                    continue
+            result = result_of(spec, folder) or outcome
+            session.note("runs", session.found["runs"] | {spec.name: {"iterations": spec.iterations, **result}})
+            session.say(f"{spec.name}: {next(iter(result['test'].values()))['accuracy']:.2%}")
+
+
+def decoding(sources: dict[str, str | None]) -> list[subprocess.Popen[bytes]]:
+    """Fills the cache with the images of each source, in a process of its own."""
+    program = "import sys; from innerloop.data import load; load(sys.argv[1], source=sys.argv[2])"
+    return [subprocess.Popen([sys.executable, "-c", program, *pair]) for pair in sources.items() if pair[1]]  # pyright: ignore
+
+
+def run(session: Session, sources: dict[str, str | None]) -> None:
+    """All of it, until the time is up."""
+
+    def up(*_: object) -> None:
+        raise TimeUp
+
+    def keep() -> None:
+        while not over.wait(KEPT_EVERY):
+            session.keep()
+
+    over, keeper = threading.Event(), threading.Thread(target=keep, daemon=True)
+    signal.signal(signal.SIGTERM, up)
+    alarm = threading.Timer(max(session.left - 5, 1), os.kill, (os.getpid(), signal.SIGTERM))
+    alarm.daemon = True
+    alarm.start()
+    keeper.start()
+    helpers = decoding(sources)
+    try:
+        checks(session)
+        for helper in helpers:
+            helper.wait()
+        speed(session)
+        train(session, sources)
+        session.say("all is trained")
+    except (TimeUp, Interrupted) as stopped:
+        session.say(f"time is up. {stopped}")
+    finally:
+        alarm.cancel()
+        over.set()
+        keeper.join()
+        for helper in helpers:
+            helper.terminate()
+        session.keep()
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--out", type=Path, required=True, help="where all that is found is kept")
+    parser.add_argument("--work", type=Path, help="where it works; DIR/work if not given")
+    parser.add_argument("--mini-imagenet", help="a folder, as --source takes it")
+    parser.add_argument("--omniglot", help="likewise")
+    parser.add_argument("--rehearse", action="store_true", help="all of it on a CPU, at tiny sizes")
+    arguments = parser.parse_args()
+    tune_cpu()
+    session = taken_up(arguments)
+    run(session, {"mini-imagenet": arguments.mini_imagenet, "omniglot": arguments.omniglot})
+    print(session.table())
+
+
+if __name__ == "__main__":
+    main()
