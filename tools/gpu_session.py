@@ -26,14 +26,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +54,15 @@ ROOT = Path(__file__).parents[1]
 SEEDS, KEPT_EVERY = 3, 10.0  # runs at once; seconds between two session.tar
 ORDER: tuple[tuple[str, Regime], ...] = (
     (MINI1, "maml"), (MINI1, "anil"), (MINI5, "maml"), (MINI5, "anil"),
-    (MINI1, "multiclass"), (MINI1, "multitask"), (MINI1, "nil"), (MINI1, "random"), (MINI5, "multitask"), (MINI5, "nil"),
+    (MINI1, "multiclass"), (MINI1, "multitask"), (MINI1, "nil"), (MINI1, "random"),
+    (MINI5, "multitask"), (MINI5, "nil"),
     (OMNI1, "maml"), (OMNI1, "anil"), (OMNI5, "maml"), (OMNI5, "anil"),
 )  # fmt: skip
 """What is trained, in the order of its worth."""
 
 
-class TimeUp(Exception):
-    """The minutes are over."""
+class TimeUp(BaseException):
+    """The minutes are over, whatever is being done."""
 
 
 @dataclass
@@ -71,7 +74,7 @@ class Session:
     device: str
     rehearse: bool
     ends: float  # of `time.monotonic`
-    found: dict[str, Any] = field(default_factory=dict)
+    found: dict[str, Any] = field(default_factory=lambda: {"devices": {}, "runs": {}})
     begun: float = field(default_factory=time.monotonic)
 
     @property
@@ -79,37 +82,46 @@ class Session:
         """Seconds."""
         return self.ends - time.monotonic()
 
+    @property
+    def here(self) -> dict[str, Any]:
+        """What is known of this device: checks, ceilings, rows of the table."""
+        return self.found["devices"].setdefault(device_name(torch.device(self.device)), {})
+
     def say(self, text: str) -> None:
         """One line, with the seconds since the start."""
         print(f"[{time.monotonic() - self.begun:6.1f} s] {text}", flush=True)
 
-    def note(self, name: str, value: Any) -> None:
+    def note(self, part: dict[str, Any], name: str, value: Any) -> None:
         """Keep a finding."""
-        self.found[name] = value
+        part[name] = value
         write_whole(self.work / "session.json", json.dumps(self.found, indent=1).encode())
 
     def keep(self) -> None:
         """Put everything that is needed to go on into `out`, each file whole or not there."""
-        (self.out / "table.md").write_text(self.table())
+        known = (self.work / "session.json").read_bytes()
+        write_whole(self.out / "session.json", known)
+        write_whole(self.out / "table.md", table(json.loads(known)).encode())
         partial = self.out / ".session.tar.part"
         with tarfile.open(partial, "w") as archive:
             for path in sorted(self.work.rglob("*")):
-                if path.is_file() and not path.name.startswith("."):
-                    archive.add(path, path.relative_to(self.work))
+                with suppress(FileNotFoundError):  # another has just taken its place
+                    if path.is_file() and not path.name.startswith("."):
+                        archive.add(path, path.relative_to(self.work))
         os.replace(partial, self.out / "session.tar")
-        write_whole(self.out / "session.json", json.dumps(self.found, indent=1).encode())
 
-    def table(self) -> str:
-        """Speed, then what is trained, as Markdown."""
-        rows = [on_device.Row(**row) for row in self.found.get("rows", ())]
-        limits = on_device.Ceilings(*self.found.get("ceilings", (1.0, 1.0)))
-        lines = [on_device.table(rows, limits, self.found.get("device", "?")), ""]
-        lines += ["| run | iterations | test accuracy | 95 % interval | seconds of training |", "|" + " --- |" * 5]
-        for name, result in self.found.get("runs", {}).items():
-            score = next(iter(result["test"].values()))
-            numbers = f"{score['accuracy']:.2%} | {score['interval'] or 0:.2%} | {result['train_seconds']}"
-            lines.append(f"| {name} | {result['iterations']} | {numbers} |")
-        return "\n".join(lines) + "\n"
+
+def table(found: dict[str, Any]) -> str:
+    """Speed on each device, then what is trained, as Markdown."""
+    lines: list[str] = []
+    for device, here in found["devices"].items():
+        rows = [on_device.Row(**row) for row in here.get("rows", ())]
+        lines += [on_device.table(rows, on_device.Ceilings(*here["ceilings"]), device), ""] if rows else []
+    lines += ["| run | iterations | test accuracy | 95 % interval | seconds of training |", "|" + " --- |" * 5]
+    for name, result in found["runs"].items():
+        score = next(iter(result["test"].values()))
+        numbers = f"{score['accuracy']:.2%} | {score['interval'] or 0:.2%} | {result['train_seconds']}"
+        lines.append(f"| {name} | {result['iterations']} | {numbers} |")
+    return "\n".join(lines) + "\n"
 
 
 def taken_up(arguments: argparse.Namespace) -> Session:
@@ -124,40 +136,40 @@ def taken_up(arguments: argparse.Namespace) -> Session:
             archive.extractall(work, filter="data")
     if (work / "session.json").exists():
         session.found = json.loads((work / "session.json").read_text())
-        session.say(f"goes on: {', '.join(session.found)} are there")
-    name = device_name(torch.device(device))
-    if session.found.get("device") != name:  # speed and checks are of one device
-        session.found = {"device": name, "torch": torch.__version__, "runs": session.found.get("runs", {})}
+        session.say(f"goes on: {len(session.found['runs'])} runs are finished")
+    session.note(session.here, "torch", torch.__version__)
     return session
 
 
 def checks(session: Session) -> None:
     """The tests marked `cuda` in a process of their own, and the comparisons here."""
-    if "checks" in session.found:
+    if "checks" in session.here:
         return
     where = ["tests/parallel/test_captured.py"] if session.rehearse else ["tests"]
-    words = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", *where]
+    words = [sys.executable, "-m", "pytest", "-m", "cuda", "-p", "no:cacheprovider", *where]
     try:
         ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=max(session.left / 5, 30))
-        told = ran.stdout.strip().splitlines()[-1:] if ran.returncode == 0 else ran.stdout.splitlines()[-30:]
+        told = [
+            line for line in ran.stdout.splitlines() if re.search(r" (passed|skipped|failed|error)|^FAILED|^E ", line)
+        ]
     except subprocess.TimeoutExpired:
         told = ["out of time"]
     found = check_device.check(session.device)
-    session.note("checks", {"pytest": told, **found})
+    session.note(session.here, "checks", {"pytest": told, **found})
     session.say(f"checks: {'well' if found['well'] else 'NOT WELL'}; pytest: {' '.join(told[-1:])}")
 
 
 def speed(session: Session) -> None:
     """The table, row by row; no more than a third of the time."""
     tiny = session.rehearse
-    done = {(row["case"], row["algorithm"], row["contender"]) for row in session.found.get("rows", ())}
-    if "ceilings" not in session.found:
-        session.note("ceilings", on_device.ceilings(session.device, tiny=tiny))
-    limits = on_device.Ceilings(*session.found["ceilings"])
+    done = {(row["case"], row["algorithm"], row["contender"]) for row in session.here.get("rows", ())}
+    if "ceilings" not in session.here:
+        session.note(session.here, "ceilings", on_device.ceilings(session.device, tiny=tiny))
+    limits = on_device.Ceilings(*session.here["ceilings"])
     cases = on_device.TINY if tiny else on_device.CASES
     until = time.monotonic() + session.left / 3
     for row in on_device.rows(session.device, cases, 0.005 if tiny else 1.0, limits, done):
-        session.note("rows", [*session.found.get("rows", ()), *on_device.as_json([row])])
+        session.note(session.here, "rows", [*session.here.get("rows", ()), asdict(row)])
         session.say(f"({row.case}) {row.algorithm}, {row.contender}: {row.failed or f'{row.step_ms:.3g} ms a step'}")
         if time.monotonic() > until:
             session.say("the rest of the table is left for another session")
@@ -177,12 +189,9 @@ def train(session: Session, sources: dict[str, str | None]) -> None:
     for specs in groups(session):
         how = How(device=session.device, source=sources.get(specs[0].data))
         folders = [session.work / "runs" / spec.name for spec in specs]
-        together: Callable[[], Any] = lambda specs=specs, folders=folders, how=how: train_images_together(  # noqa: E731
-            specs, folders, how, logging
-        )
         try:
-            outcomes = together()
-        except ValueError as error:
+            outcomes = train_images_together(specs, folders, how, logging)
+        except ValueError as error:  # they stand at different iterations
             outcomes = [error] * len(specs)
         for spec, folder, outcome in zip(specs, folders, outcomes, strict=True):
             if isinstance(outcome, Exception):
@@ -193,7 +202,7 @@ def train(session: Session, sources: dict[str, str | None]) -> None:
                     session.say(f"{spec.name} is left out: {str(error).splitlines()[0]}")
                     continue
             result = result_of(spec, folder) or outcome
-            session.note("runs", session.found["runs"] | {spec.name: {"iterations": spec.iterations, **result}})
+            session.note(session.found["runs"], spec.name, {"iterations": spec.iterations, **result})
             session.say(f"{spec.name}: {next(iter(result['test'].values()))['accuracy']:.2%}")
 
 
@@ -251,7 +260,7 @@ def main() -> None:
     tune_cpu()
     session = taken_up(arguments)
     run(session, {"mini-imagenet": arguments.mini_imagenet, "omniglot": arguments.omniglot})
-    print(session.table())
+    print(table(session.found))
 
 
 if __name__ == "__main__":
