@@ -1,10 +1,14 @@
-"""Does a device compute what a CPU does: captured against eager against CPU, and a resumed capture against a whole one.
+"""python -m benchmarks.check_device cuda
+
+Does a device compute what a CPU does: captured against eager against CPU, and a resumed capture against a whole one.
 
 Numbers of different devices differ by rounding, and training amplifies that, so that a few steps are compared.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Any
 
 import torch
@@ -59,3 +63,9 @@ def check(device: str) -> dict[str, Any]:
         for each in found.values()
     )
     return found
+
+
+if __name__ == "__main__":
+    report = check(sys.argv[1] if len(sys.argv) > 1 else "cpu")
+    print(json.dumps(report, indent=1))
+    sys.exit(not report["well"])
