@@ -68,13 +68,13 @@ CELLS = (
 )
 CANDIDATES = (
     Candidate(0.1),
-    Candidate(0.4, spatial_mean=True),
-    Candidate(0.02),
     Candidate(0.4, spatial_mean=True, meta_lr=3e-3),
+    Candidate(0.02),
+    Candidate(1.0, spatial_mean=True, meta_lr=3e-3),
+    Candidate(0.4, spatial_mean=True),
     Candidate(0.02, meta_lr=3e-3),
     Candidate(0.1, spatial_mean=True, meta_lr=3e-3),
     Candidate(0.05),
-    Candidate(1.0, spatial_mean=True, meta_lr=3e-3),
 )
 _TRACK = "(.+)_"  # of GTSRB: frames of one sign never stand on both sides of a task
 

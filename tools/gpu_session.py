@@ -46,8 +46,8 @@ from innerloop.device import device_name, tune_cpu
 from innerloop.paper.scales import MINI1, MINI5, OMNI1, OMNI5, SCALES, Regime
 from innerloop.runs.checkpoint import write_whole
 from innerloop.runs.config import Spec
-from innerloop.runs.images import result_of, train_images, train_images_together
-from innerloop.runs.sources import How
+from innerloop.runs.images import Compute, result_of, train_images, train_images_together
+from innerloop.runs.sources import Source
 from innerloop.runs.trainer import Interrupted, Logging
 
 ROOT = Path(__file__).parents[1]
@@ -187,22 +187,22 @@ def train(session: Session, sources: dict[str, str | None]) -> None:
     """Train until the time is up; a group that cannot train as one, run by run."""
     logging = Logging(checkpoint_seconds=10.0)
     for specs in groups(session):
-        how = How(device=session.device, source=sources.get(specs[0].data))
+        how, source = Compute(device=session.device), Source(sources.get(specs[0].problem.data))
         folders = [session.work / "runs" / spec.name for spec in specs]
         try:
-            outcomes = train_images_together(specs, folders, how, logging)
+            outcomes = train_images_together(specs, folders, how, source, logging)
         except ValueError as error:  # they stand at different iterations
             outcomes = [error] * len(specs)
         for spec, folder, outcome in zip(specs, folders, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 session.say(f"{spec.name} alone: {str(outcome).splitlines()[0]}")
                 try:
-                    outcome = train_images(spec, folder, how, logging)
+                    outcome = train_images(spec, folder, how, source, logging)
                 except (ValueError, OSError, RuntimeError) as error:
                     session.say(f"{spec.name} is left out: {str(error).splitlines()[0]}")
                     continue
             result = result_of(spec, folder) or outcome
-            session.note(session.found["runs"], spec.name, {"iterations": spec.iterations, **result})
+            session.note(session.found["runs"], spec.name, {"iterations": spec.schedule.iterations, **result})
             session.say(f"{spec.name}: {next(iter(result['test'].values()))['accuracy']:.2%}")
 
 

@@ -47,6 +47,8 @@ def main() -> None:
         print(f"innerloop {__version__}")
         return
     warnings.formatwarning = lambda message, *_, **__: f"innerloop: warning: {message}\n"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need be no text
     if "--quiet" in sys.argv[1:]:
         sys.argv.remove("--quiet")
         os.environ["INNERLOOP_QUIET"] = "1"  # for processes that are started from here, too
