@@ -4,12 +4,13 @@ from innerloop.algorithms import anil, boil, fomaml, freeze, maml
 from innerloop.classifier import FewShotClassifier
 from innerloop.data import folder, glyphs, load, mini_imagenet, omniglot
 from innerloop.data.episodes import EpisodeStream, ImageBank, sample
+from innerloop.descent import learnable_step_sizes
 from innerloop.device import tune_cpu
 from innerloop.evaluation import Score, evaluate
-from innerloop.inner import InnerLoop, adapt, predict
-from innerloop.norm import TaskNorm
+from innerloop.inner import InnerLoop, Loss, adapt, predict
+from innerloop.norm import TaskNorm, task_norms
 from innerloop.outer import Step, meta_gradient, meta_train
-from innerloop.predictors import NIL
+from innerloop.predictors import NIL, Predictor, bind
 from innerloop.reuse.adaptation import Change, Resemblance, change, freezing, resemblance
 from innerloop.reuse.probe import Probe, probe
 from innerloop.tasks import Episodes
@@ -24,6 +25,8 @@ __all__ = [
     "FewShotClassifier",
     "ImageBank",
     "InnerLoop",
+    "Loss",
+    "Predictor",
     "Probe",
     "Resemblance",
     "Score",
@@ -31,6 +34,7 @@ __all__ = [
     "TaskNorm",
     "adapt",
     "anil",
+    "bind",
     "boil",
     "change",
     "evaluate",
@@ -39,6 +43,7 @@ __all__ = [
     "freeze",
     "freezing",
     "glyphs",
+    "learnable_step_sizes",
     "load",
     "maml",
     "meta_gradient",
@@ -49,5 +54,6 @@ __all__ = [
     "probe",
     "resemblance",
     "sample",
+    "task_norms",
     "tune_cpu",
 ]

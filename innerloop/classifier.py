@@ -20,7 +20,7 @@ from innerloop.data.folder import check_folder, class_folders
 from innerloop.data.pictures import is_light, listed, picture
 from innerloop.device import pick_device
 from innerloop.inner import adapt
-from innerloop.norm import Statistics, check_norms, query_outputs
+from innerloop.norm import Statistics, check_norms, check_statistics, query_outputs
 from innerloop.predictors import NIL
 from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.runs.load import Learner, learner_from, load_learner
@@ -87,7 +87,8 @@ class FewShotClassifier:
             raise ValueError(f"expected a trained network, got a path: use FewShotClassifier.load({str(learner)!r})")
         if method not in get_args(Method):
             raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
-        check_norms(learner.model, (), statistics, vmapped=False, first_order=True)
+        check_statistics(statistics)
+        check_norms(learner.model, statistics)
         self.learner, self.method, self.invert = learner, method, invert
         self.statistics: Statistics = statistics
         self.device = pick_device(device)

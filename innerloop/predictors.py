@@ -5,19 +5,35 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from math import isfinite
+from typing import Any, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop.heads import into
 from innerloop.inner import Loss
-from innerloop.norm import Statistics, check_norms, query_outputs
-from innerloop.params import children, is_chain
-from innerloop.tasks import Episodes, over_tasks, pick_chunk_size
+from innerloop.norm import Statistics, check_norms, check_statistics, query_outputs
+from innerloop.params import children, is_chain, lock_of
+from innerloop.split import check_seen
+from innerloop.tasks import Episodes, check_episodes, over_tasks, pick_chunk_size
+from innerloop.trees import Tree, each, run
+from innerloop.watch import buffers_kept, tidy, watched
+
+
+class BoundPredictor(Protocol):
+    """A predictor with its model: from episodes to query outputs, (k, t, q, w)."""
+
+    def __call__(self, episodes: Episodes, *, chunk_size: int | None = ..., every_step: bool = ...) -> Tree: ...
 
 
 class Predictor(Protocol):
-    """From a model and episodes to query outputs, (k, t, q, w): k is n + 1 with `every_step`, else 1."""
+    """From a model and episodes to query outputs, (k, t, q, w): k is n + 1 with `every_step`, else 1.
+
+    One with a method `bind(model)`, which returns a `BoundPredictor`, is bound once where many batches follow.
+    """
 
     @property
     def loss(self) -> Loss:
@@ -30,13 +46,32 @@ class Predictor(Protocol):
         ...
 
     def __call__(
-        self,
-        model: nn.Module,
-        episodes: Episodes,
-        *,
-        chunk_size: int | None = ...,
-        every_step: bool = ...,
-    ) -> Tensor: ...
+        self, model: nn.Module, episodes: Episodes, *, chunk_size: int | None = ..., every_step: bool = ...
+    ) -> Tree: ...
+
+
+def bind(model: nn.Module, predictor: Predictor) -> BoundPredictor:
+    """A model with a predictor: what has to be looked at once is looked at once, for all batches of episodes.
+
+    >>> from innerloop import anil, models
+    >>> bound = bind(models.mlp(2, 3), anil())
+    >>> bound.adapting
+    ['head.weight', 'head.bias']
+
+    Raises:
+        ValueError: these are no model and predictor, or a pattern of the inner loop matches nothing.
+    """
+    if not isinstance(model, nn.Module):
+        hint = (
+            ": the model comes first, then the episodes, then the predictor" if isinstance(predictor, nn.Module) else ""
+        )
+        raise ValueError(f"expected a torch.nn.Module, got a {type(model).__name__}{hint}")
+    if not callable(predictor) or not hasattr(predictor, "loss"):
+        name = getattr(predictor, "__name__", None)
+        what = f"the function {name}: call it, innerloop.{name}()" if name else f"a {type(predictor).__name__}"
+        raise ValueError(f"expected a predictor such as innerloop.maml(), got {what}")
+    own: Callable[[nn.Module], BoundPredictor] | None = getattr(predictor, "bind", None)
+    return partial(predictor, model) if own is None else own(model)
 
 
 @dataclass(frozen=True)
@@ -45,41 +80,84 @@ class NIL:
 
     The outputs are log-probabilities: the softmax of the similarities to the support features is summed over the
     labels, as in Vinyals et al. (2016). Any shot; used in training, it is differentiable in the features.
+
+    Args:
+        way: the number of outputs; None: the largest support label + 1, which waits for a GPU.
+        temperature: of the softmax; the paper states none.
+        head: the module to leave out.
+        loss: of the outer loop.
+        statistics: whose normalise the query set, see `innerloop.norm`.
     """
 
-    way: int | None = None  # None: the largest support label + 1, which waits for a GPU
-    temperature: float = 1.0  # of the softmax; the paper states none
-    head: str = "head"  # the module to leave out
-    loss: Loss = F.cross_entropy  # of the outer loop
-    statistics: Statistics = "query"  # whose normalise the query set, see `innerloop.norm`
+    way: int | None = None
+    temperature: float = 1.0
+    head: str = "head"
+    loss: Loss = F.cross_entropy
+    statistics: Statistics = "query"
+
+    def __post_init__(self) -> None:
+        check_statistics(self.statistics)
+        if not (isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature must be a finite number above 0, got {self.temperature}")
+        if self.way is not None and (isinstance(self.way, bool) or not isinstance(self.way, int) or self.way < 1):
+            raise ValueError(f"way must be a whole number from 1, or None, got {self.way!r}")
+
+    def bind(self, model: nn.Module) -> BoundPredictor:
+        """See `innerloop.bind`."""
+        return _BoundNIL(model, self)
+
+    def __call__(
+        self, model: nn.Module, episodes: Episodes, *, chunk_size: int | None = None, every_step: bool = False
+    ) -> Tensor:
+        """Query outputs, (1, t, q, w): there is no step to take."""
+        return _BoundNIL(model, self)(episodes, chunk_size=chunk_size, every_step=every_step)
+
+
+class _BoundNIL:
+    def __init__(self, model: nn.Module, nil: NIL) -> None:
+        self.model, self.nil = model, nil
+        self.network = features(model, nil.head)
+        self._looked: set[Any] = set()
+        self._batched = True
 
     def __call__(
         self,
-        model: nn.Module,
         episodes: Episodes,
         *,
         chunk_size: int | None = None,
         every_step: bool = False,  # noqa: ARG002  the signature of a predictor
     ) -> Tensor:
-        """Query outputs, (1, t, q, w): there is no step to take."""
-        network = features(model, self.head)
-        chunk_size = pick_chunk_size(episodes, chunk_size)
-        check_norms(model, (), self.statistics, vmapped=chunk_size > 1, first_order=False)
-        way = self.way or int(episodes.support_y.max()) + 1
+        episodes, nil = check_episodes(episodes), self.nil
+        self._look(each(lambda x: x[0], episodes.support_x))
+        size = pick_chunk_size(episodes, chunk_size) if self._batched else 1
+        way = nil.way or int(episodes.support_y.max()) + 1
         if episodes.support_y.device.type == "cpu" and int(episodes.support_y.max()) >= way:
             raise ValueError(f"label {int(episodes.support_y.max())} does not fit {way} ways: raise `way`")
 
-        def one_task(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
-            support = F.normalize(network(support_x).flatten(1), dim=1)
-            query = F.normalize(query_outputs(network, support_x, query_x, self.statistics).flatten(1), dim=1)
-            weights = (query @ support.T / self.temperature).softmax(1)
-            return (weights @ F.one_hot(support_y, way).to(weights.dtype)).clamp_min(1e-30).log()
+        def one_task(support_x: Tree, support_y: Tensor, query_x: Tree, *, looped: bool) -> Tensor:  # noqa: ARG001
+            support = F.normalize(self.network(support_x).flatten(1), dim=1)
+            query = query_outputs(self.network, support_x, query_x, nil.statistics)
+            weights = (F.normalize(query.flatten(1), dim=1) @ support.T / nil.temperature).softmax(1)
+            return (weights @ F.one_hot(support_y.long(), way).to(weights.dtype)).clamp_min(1e-30).log()
 
-        return over_tasks(one_task, episodes[:3], chunk_size).unsqueeze(0)
+        result, batched = over_tasks(one_task, episodes[:3], size)
+        self._batched &= batched
+        return result.unsqueeze(0)
+
+    def _look(self, x: Tree) -> None:
+        """Refuse norms that would give wrong numbers, once for each mode of the model."""
+        modes = tuple(module.training for module in self.model.modules())
+        if modes not in self._looked:
+            check_norms(self.model, self.nil.statistics)
+            with buffers_kept(self.model):
+                seen = watched(partial(self.network, x))
+            check_seen(seen, self.nil.statistics)
+            self._batched &= not seen.later
+            self._looked.add(modes)
 
 
-def features(model: nn.Module, head: str = "head") -> Callable[[Tensor], Tensor]:
-    """The model without its head: what the module called `head` gets as its input.
+def features(model: nn.Module, head: str = "head") -> Callable[[Tree], Tensor]:
+    """The model without its head: what the module called `head` gets as its input. It leaves no trace in the model.
 
     Raises:
         ValueError: the model has no such module.
@@ -88,17 +166,14 @@ def features(model: nn.Module, head: str = "head") -> Callable[[Tensor], Tensor]
     if not head or head not in modules:
         raise ValueError(f"the model has no module {head!r} to leave out. It has: {', '.join(filter(None, modules))}.")
     if is_chain(model) and children(model)[-1][0] == head:
-        return nn.Sequential(OrderedDict(children(model)[:-1]))
+        body = nn.Sequential(OrderedDict(children(model)[:-1]))
+        call: Callable[[Tree], Tensor] = partial(run, body)
+    else:
+        call = partial(into, modules[head], partial(run, model), what=head)
 
-    def until_head(x: Tensor) -> Tensor:
-        seen: list[Tensor] = []
-        hook = modules[head].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            model(x)
-        finally:
-            hook.remove()
-        if not seen:
-            raise ValueError(f"the model never calls its module {head!r}; name the head that it calls")
-        return seen[0]
+    def until_head(x: Tree) -> Tensor:
+        with lock_of(model):
+            return kept(each(torch.clone, x))  # a layer may write into its input
 
+    kept = tidy(call, list(model.modules()))
     return until_head
