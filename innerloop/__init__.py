@@ -3,10 +3,13 @@
 from innerloop.algorithms import anil, boil, fomaml, freeze, maml
 from innerloop.classifier import FewShotClassifier
 from innerloop.data import folder, glyphs, load, mini_imagenet, omniglot
-from innerloop.data.episodes import EpisodeStream, ImageBank, sample
+from innerloop.data.bank import Bank
+from innerloop.data.episodes import EpisodeStream, sample
 from innerloop.descent import learnable_step_sizes
 from innerloop.device import tune_cpu
+from innerloop.embedding import embed, head_of
 from innerloop.evaluation import Score, evaluate
+from innerloop.heads import Prototypes, Ridge
 from innerloop.inner import InnerLoop, Loss, adapt, predict
 from innerloop.norm import TaskNorm, task_norms
 from innerloop.outer import Step, meta_gradient, meta_train
@@ -19,16 +22,18 @@ __version__ = "0.1.0"
 
 __all__ = [
     "NIL",
+    "Bank",
     "Change",
     "EpisodeStream",
     "Episodes",
     "FewShotClassifier",
-    "ImageBank",
     "InnerLoop",
     "Loss",
     "Predictor",
     "Probe",
+    "Prototypes",
     "Resemblance",
+    "Ridge",
     "Score",
     "Step",
     "TaskNorm",
@@ -37,12 +42,14 @@ __all__ = [
     "bind",
     "boil",
     "change",
+    "embed",
     "evaluate",
     "folder",
     "fomaml",
     "freeze",
     "freezing",
     "glyphs",
+    "head_of",
     "learnable_step_sizes",
     "load",
     "maml",

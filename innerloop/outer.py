@@ -35,7 +35,7 @@ def meta_train(
 
     Args:
         model: the network, in the mode (train or eval) it is in; its parameters are changed in place.
-        episodes: batches of tasks, see `ImageBank.episodes`.
+        episodes: batches of tasks, see `Bank.episodes`.
         predictor: an `InnerLoop` or any other predictor that can be differentiated; the meta-objective is the mean over
             tasks of its `loss`.
         optimizer: over the model's parameters, and over step sizes that are learnt.

@@ -7,7 +7,7 @@ from PIL import Image
 
 from innerloop import demo
 from innerloop.runs.config import Spec
-from innerloop.runs.execute import How
+from innerloop.runs.sources import How
 
 ROWS = [
     "MAML", "MAML, block 1 frozen", "MAML, block 1 to 2 frozen", "MAML, block 1 to 3 frozen", "MAML, body frozen",
@@ -42,5 +42,5 @@ def test_the_demo_trains_tests_and_draws(tmp_path, monkeypatch, capsys):
     assert f"picture: {out / 'demo.png'}" in shown
     assert shown.splitlines()[-1].startswith("Freezing the body in the inner loop takes MAML from ")
 
-    monkeypatch.setattr("innerloop.runs.execute.meta_train", None)  # a second start trains nothing
+    monkeypatch.setattr("innerloop.runs.images.meta_train", None)  # a second start trains nothing
     assert demo.demo(out, How(device="cpu")) == results

@@ -21,7 +21,7 @@ from innerloop.paper import ARTIFACTS
 from innerloop.paper.scales import SCALES, Scale
 from innerloop.runs.checkpoint import write_whole
 from innerloop.runs.config import Spec
-from innerloop.runs.execute import How
+from innerloop.runs.sources import How
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import torch
 
 from innerloop.algorithms import freeze
 from innerloop.data import Splits
-from innerloop.data.episodes import EpisodeStream, ImageBank
+from innerloop.data.bank import Bank
+from innerloop.data.episodes import EpisodeStream
 from innerloop.device import device_name, pick_device
 from innerloop.evaluation import evaluate
 from innerloop.experiments.questions import Accuracy, Change, Curves, Measure, Resemblance, Timing, name_of
@@ -29,8 +30,9 @@ from innerloop.predictors import NIL, Predictor
 from innerloop.reuse import adaptation as analysis
 from innerloop.runs.checkpoint import write_whole
 from innerloop.runs.config import Spec
-from innerloop.runs.execute import How, result_of, score_dict, test_stream
+from innerloop.runs.images import result_of, score_dict, test_stream
 from innerloop.runs.load import load_learner
+from innerloop.runs.sources import How
 from innerloop.tasks import Episodes
 
 _WARM_UP = 2
@@ -110,7 +112,7 @@ def _network(run: Spec, store: Path, device: torch.device, at: int | None) -> to
     return load_learner(folder / f"at-{at}.safetensors").model.to(device)
 
 
-def _bank(run: Spec, banks: Banks, device: torch.device) -> ImageBank:
+def _bank(run: Spec, banks: Banks, device: torch.device) -> Bank:
     return banks(run).test.to(device)
 
 

@@ -19,7 +19,7 @@ from innerloop.outer import meta_gradient, meta_train
 from innerloop.reuse import adaptation as analysis
 from innerloop.runs.checkpoint import load_checkpoint, write_whole
 from innerloop.runs.config import Spec
-from innerloop.runs.execute import How
+from innerloop.runs.sources import How
 from innerloop.tasks import Episodes
 
 

@@ -18,8 +18,9 @@ from innerloop.experiments.estimates import answer_seconds, run_seconds
 from innerloop.experiments.questions import Measure, Timing, subject
 from innerloop.runs.checkpoint import load_checkpoint
 from innerloop.runs.config import Spec
-from innerloop.runs.execute import How, open_data, result_of, train
 from innerloop.runs.folder import Busy, alone
+from innerloop.runs.images import result_of, train_images
+from innerloop.runs.sources import How, open_data
 
 HowFor = Callable[[Spec], How]
 """How a run is computed: its device, and where its data lies."""
@@ -118,7 +119,7 @@ def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell)
             if bodiless:
                 problems[spec] = bodiless[0]
             else:
-                train(spec, store / spec.name, how(spec))
+                train_images(spec, store / spec.name, how(spec))
         except Busy:
             problems[spec] = _BUSY
         except _USER_ERRORS as error:

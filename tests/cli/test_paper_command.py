@@ -17,7 +17,7 @@ from innerloop.experiments import plan as campaign
 from innerloop.experiments.questions import Accuracy, name_of
 from innerloop.paper import ARTIFACTS
 from innerloop.paper.scales import MINI5, SCALES
-from innerloop.runs.execute import Interrupted
+from innerloop.runs.trainer import Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_run_again_does_nothing(store, monkeypatch):
     def refuse(*_: Any) -> Any:
         pytest.fail("it works")
 
-    monkeypatch.setattr(campaign, "train", refuse)
+    monkeypatch.setattr(campaign, "train_images", refuse)
     monkeypatch.setattr(campaign, "compute", refuse)
     outcome = paper("run", "table1", "figure2", *SMOKE, store=store)
     assert outcome.code == 0
@@ -139,7 +139,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch):
     def interrupted(*_: Any) -> Any:
         raise Interrupted("stopped after iteration 1 of 3")
 
-    monkeypatch.setattr(campaign, "train", interrupted)
+    monkeypatch.setattr(campaign, "train_images", interrupted)
     outcome = paper("run", "table1", *SMOKE, store=tmp_path / "store")
     assert outcome.code == 130
     assert outcome.err.splitlines()[-1].startswith(

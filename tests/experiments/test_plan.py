@@ -21,11 +21,12 @@ from innerloop.experiments.estimates import answer_seconds
 from innerloop.experiments.plan import carry_out, duration, seconds_left, trainings
 from innerloop.experiments.questions import Accuracy, Change, Curves, Measure, Resemblance, Timing, name_of, subject
 from innerloop.outer import meta_train
-from innerloop.runs import execute
+from innerloop.runs import images
 from innerloop.runs.checkpoint import load_checkpoint
 from innerloop.runs.config import Spec, as_dict
-from innerloop.runs.execute import How, Interrupted
 from innerloop.runs.folder import alone, claimed
+from innerloop.runs.sources import How
+from innerloop.runs.trainer import Interrupted
 
 CPU = How(device="cpu")
 
@@ -69,7 +70,7 @@ class Told(list[str]):
 @pytest.fixture
 def carry(monkeypatch):
     """Carries measures out in a store and tells what was done."""
-    real = {"train": campaign.train, "compute": campaign.compute}
+    real = {"train": campaign.train_images, "compute": campaign.compute}
 
     def carried(measures: Sequence[Measure], store: Path, source: Path | None = None) -> Told:
         told = Told()
@@ -82,7 +83,7 @@ def carry(monkeypatch):
             told.computed.append(measure)
             return real["compute"](measure, *rest)
 
-        monkeypatch.setattr(campaign, "train", train)
+        monkeypatch.setattr(campaign, "train_images", train)
         monkeypatch.setattr(campaign, "compute", compute)
         told.missing = carry_out(
             measures, store, lambda spec: replace(CPU, source=source if spec.data == "omniglot" else None), told.append
@@ -222,7 +223,7 @@ class stopped:  # noqa: N801  reads as a word
                     os.kill(os.getpid(), self.how)
                 yield step
 
-        self.patch.setattr(execute, "meta_train", steps)
+        self.patch.setattr(images, "meta_train", steps)
 
     def __exit__(self, *_: object) -> None:
         self.patch.undo()
@@ -374,7 +375,7 @@ def test_what_is_left_of_a_finished_run(maml, whole, trials):
 
 def test_what_is_left_of_a_half_done_run_is_by_its_own_rate(maml, tmp_path, trials):
     with stopped(1, signal.SIGTERM), pytest.raises(Interrupted):
-        execute.train(maml, tmp_path / maml.name, CPU)
+        images.train_images(maml, tmp_path / maml.name, CPU)
     (training,) = trainings([Accuracy(maml)], tmp_path)
     took = load_checkpoint(tmp_path / maml.name / "last.safetensors").metadata["seconds"]
     assert training.done == 3
