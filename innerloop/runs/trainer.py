@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 
 from innerloop.device import device_name, repeatable
 from innerloop.runs.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint, write_whole
-from innerloop.runs.folder import Stop, claimed, read_json
+from innerloop.runs.folder import Stop, claimed, read_json, set_aside
 from innerloop.runs.journal import Journal
 from innerloop.runs.problem import Problem, Validation
 from innerloop.runs.progress import Display
@@ -109,12 +110,13 @@ def training(
     stop: Stop,
 ) -> Training:
     """As `train`, iteration by iteration; it ends after the one in which `stop` is asked."""
+    if not os.access(folder, os.W_OK) and (result := finished(folder, identity)):
+        return result  # on a disk that is only read
     with claimed(folder, identity):
         if result := finished(folder, identity):
             return result
-        last = folder / "last.safetensors"
-        saved = load_checkpoint(last) if last.exists() else None
-        run = _Run(start(saved.metadata["problem"] if saved else {}), schedule, folder)
+        saved = _last_saved(folder)
+        run = _Run(start(saved.metadata["problem"] if saved else {}), schedule, folder, identity)
         if saved:
             run.restore(saved)
         if run.iteration > schedule.iterations:
@@ -129,6 +131,31 @@ def training(
         return result
 
 
+def _last_saved(folder: Path) -> Checkpoint | None:
+    """The last checkpoint, if there is one; without it a run begins anew, and what was found before is set aside."""
+    last, best = folder / "last.safetensors", folder / "best.safetensors"
+    if last.exists():
+        if not best.exists():  # of a finished run, perhaps
+            set_aside(folder, "result.json")
+        return load_checkpoint(last)
+    if aside := set_aside(folder, "best.safetensors", "at-*.safetensors", "result.json", "metrics.jsonl"):
+        warnings.warn(f"there is no {last}: the run begins anew; what was found before is in {aside}", stacklevel=2)
+    return None
+
+
+class Result(TypedDict):
+    """What result.json holds."""
+
+    spec: dict[str, Any]  # the settings
+    test: dict[str, Any]  # as the problem measured it
+    validation: dict[str, float | None]  # the one that chose the weights
+    selection: str  # how they were chosen
+    best_at: int  # the iteration of these weights
+    train_seconds: float
+    device: str
+    torch: str  # its version
+
+
 def finished(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     """The result of a run that is finished; None of one that is not, or of another one.
 
@@ -136,8 +163,10 @@ def finished(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None
         ValueError: the file is damaged.
     """
     path = folder / "result.json"
-    result = read_json(path) if path.exists() else {}
-    return result if result.get("spec") == json.loads(json.dumps(identity)) else None
+    if not (path.exists() and (folder / "best.safetensors").exists()):
+        return None
+    result: Any = read_json(path, Result)
+    return result if result["spec"] == json.loads(json.dumps(identity)) else None
 
 
 class _Best(NamedTuple):
@@ -153,6 +182,7 @@ class _Run:
     problem: Problem
     schedule: Schedule
     folder: Path
+    identity: Mapping[str, Any]
     iteration: int = 0
     seconds: float = 0.0
     best: _Best | None = None
@@ -223,6 +253,7 @@ class _Run:
             tensors["block"] = torch.stack(self.block)
         metadata = {"iteration": self.iteration, "seconds": self.seconds, "best": self.best, "names": self.names}
         metadata |= {"problem": self.problem.metadata(), "metrics_bytes": journal.size()}
+        metadata["identity"] = self.identity
         save_checkpoint(self.folder / "last.safetensors", tensors, metadata)
 
     def restore(self, saved: Checkpoint) -> None:
