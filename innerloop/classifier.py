@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from innerloop.data import data_set
 from innerloop.data.episodes import as_floats
 from innerloop.data.labelled import as_array, in_order, pairs
-from innerloop.data.pictures import is_light, listed, picture
+from innerloop.data.pictures import as_list, is_light, picture
 from innerloop.device import pick_device
 from innerloop.frozen import USUAL, Answer, Rule, answering, check_rule
 from innerloop.inner import adapt
@@ -232,7 +232,7 @@ class FewShotClassifier:
             ValueError: it is not fitted, an image cannot be read, or there are none.
         """
         learnt = self._fitted()
-        query = self._read(listed(images))
+        query = self._read(as_list(images))
         chunk = len(query) if self.statistics == "query" else max(_CHUNK, len(learnt.images))
         outputs = [self._outputs(learnt, as_floats(part.to(self._device))) for part in query.split(chunk)]
         return torch.cat(outputs).cpu().double().softmax(1).numpy()

@@ -21,6 +21,7 @@ from innerloop.norm import describe_statistics
 from innerloop.outer import Step, meta_train
 from innerloop.parallel.captured import Capture, Captured
 from innerloop.parallel.ranks import RankedStep, Ranks, lead_or_follow
+from innerloop.parallel.recorded import RecordedPredictor
 from innerloop.parallel.step import Measured, OuterStep
 from innerloop.parallel.together import Together
 from innerloop.params import chosen
@@ -47,7 +48,7 @@ class Compute:
     chunk_size: int | None = None
     """tasks in memory at once; fewer need less memory"""
     capture: Capture = "auto"
-    """on a GPU, auto runs the whole training step as one CUDA graph; off starts its kernels one by one"""
+    """on a GPU, auto runs a training step or a validation as one CUDA graph; off starts its kernels one by one"""
 
 
 def train_images(
@@ -181,6 +182,8 @@ class FewShotImages:
         self._validation = test_stream(data.val, problem, problem.val_episodes, problem.query)
         self._test = test_stream(data.test, problem, problem.test_episodes, problem.queries)
         self._steps: Iterator[Step] | None = None
+        rule = spec.inner.test_predictor(problem.way)
+        self._validator = RecordedPredictor(rule) if compute.capture == "auto" else rule
         self._take: Callable[[int], Measured] | None = None  # by its number, where `meta_train` is not what steps
         if stepper or (device.type == "cuda" and compute.capture == "auto"):
             predictor, chunk = spec.inner.predictor(problem.way), compute.chunk_size
@@ -209,8 +212,7 @@ class FewShotImages:
 
     def validate(self) -> Validation:
         """Accuracy on the validation's episodes, the same each time."""
-        rule = self.spec.inner.test_predictor(self.spec.problem.way)
-        score = evaluate(self.network, self._validation, rule, chunk_size=self._chunk_size, every_step=False)
+        score = evaluate(self.network, self._validation, self._validator, chunk_size=self._chunk_size, every_step=False)
         return Validation(score.mean, {"val_accuracy": score.mean, "val_interval": number(score.interval)})
 
     def test(self) -> dict[str, Any]:
@@ -287,8 +289,12 @@ def training_stream(bank: Bank, spec: Spec) -> EpisodeStream | LabelledStream:
 
 
 def test_stream(bank: Bank, problem: FewShot, episodes: int, query: int) -> EpisodeStream:
-    """`episodes` episodes that are the same for every run; in batches, which change nothing."""
-    tasks = max(n for n in range(1, 26) if episodes % n == 0)
+    """`episodes` episodes that are the same for every run; in batches, which change nothing: larger on a large GPU."""
+    most = 25
+    if bank.items.is_cuda:
+        memory = torch.cuda.get_device_properties(bank.items.device).total_memory
+        most *= min(max(memory // 2**34, 1), 4)
+    tasks = max(n for n in range(1, most + 1) if episodes % n == 0)
     return bank.episodes(problem.way, problem.shot, query, tasks=tasks, count=episodes // tasks)
 
 

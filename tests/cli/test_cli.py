@@ -96,6 +96,15 @@ def test_a_folder_is_known_by_its_whole_path(pictures, tmp_path, monkeypatch):
     assert said.startswith("glyphs-5way-1shot says what to train on, and --data omniglot something else")
 
 
+def test_the_learning_rate_for_a_folder_goes_with_the_network_unless_it_is_given(pictures, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train_command, "train_images", lambda spec, *_: seen.append(spec) or {"test": {}, "best_at": 0})
+    for more in ((), ("--size", 28), ("--size=128",), ("--size", 28, "--lr", 0.016)):
+        assert call("train", pictures, *more).code == 0
+    assert [spec.inner.lr for spec in seen] == [0.016, 0.4, 0.0063, 0.016]
+    assert "too small" in complaint(call("train", pictures, "--size", 9))
+
+
 def test_what_to_train_comes_first():
     """The preset's settings are the defaults of the options: it must not be taken for granted before it is read."""
     said = complaint(call("train", "--way", 3, "omniglot-20way-1shot"))

@@ -7,7 +7,7 @@ import torch
 
 from innerloop.inner import chosen
 from innerloop.models.few_shot import conv_same
-from innerloop.runs.presets import FOLDER, PRESETS, preset
+from innerloop.runs.presets import FOLDER, PRESETS, preset, usual_lr
 from innerloop.runs.settings import flat
 
 # The reference sums its inner loss over N * K images and divides by K: N times the mean. Its outer loss is likewise
@@ -110,6 +110,14 @@ def test_a_preset_is_what_its_name_says(name):
 
 def test_the_settings_for_a_folder_build_a_network():
     assert FOLDER.build((3, FOLDER.problem.size, FOLDER.problem.size)).head.out_features == FOLDER.problem.way
+
+
+@pytest.mark.parametrize(
+    ("changes", "lr"), [({}, 0.016), ({"size": 28}, 0.4), ({"size": 128}, 0.0063), ({"spatial_mean": True}, 0.4)]
+)
+def test_the_inner_learning_rate_for_a_folder_goes_with_the_heads_inputs(changes, lr):
+    assert usual_lr(FOLDER.where(**changes)) == lr
+    assert FOLDER.inner.lr == usual_lr(FOLDER)
 
 
 def test_an_unknown_preset():
