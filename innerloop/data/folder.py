@@ -17,7 +17,7 @@ from innerloop.data.bank import Bank
 from innerloop.data.cache import cached
 from innerloop.data.decode import Stock, decode, pixels
 from innerloop.data.files import broken_links, hidden, images_in, listed, signature, walk
-from innerloop.data.split_file import chosen, read_split, repeated
+from innerloop.data.split_file import read_split, repeated, split_as
 from innerloop.data.splits import Splits
 from innerloop.data.subjects import groups_of
 
@@ -104,7 +104,7 @@ def folder_splits(
     if split is None and all(side.is_dir() for side in sides.values()) and any(map(class_folders, sides.values())):
         bank = _grouped(_bank(name, sides, how), group_by)
         grouped = list(zip(bank.classes, bank.groups, strict=True))
-        return chosen(bank, {part: [label for label, group in grouped if group == part] for part in sides})
+        return split_as(bank, {part: [label for label, group in grouped if group == part] for part in sides})
     wanted = None if split is None else read_split(Path(split).expanduser())  # before the long decoding
     bank = _grouped(_bank(name, {"": root}, how), group_by)
     then = {label for labels in (known or {}).values() for label in labels}
@@ -114,7 +114,7 @@ def folder_splits(
             f"{listed(sorted(gone))}. Put them back, or train anew with another --out."
         )
     if wanted := wanted or known:
-        return chosen(bank, wanted)
+        return split_as(bank, wanted)
     parts = zip(Splits._fields, bank.split(*_with_room(fractions, len(bank), way), seed=seed), strict=True)
     return Splits(*(replace(part, name=f"{name}/{side}") for side, part in parts))
 

@@ -47,7 +47,7 @@ def _from_csv(path: Path) -> dict[str, list[str]]:
     return parts
 
 
-def chosen(bank: Bank, parts: dict[str, list[str]]) -> Splits:
+def split_as(bank: Bank, parts: dict[str, list[str]]) -> Splits:
     """The banks of these classes; an accent may be written as one character or as two.
 
     Raises:
