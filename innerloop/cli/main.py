@@ -14,6 +14,7 @@ import tyro
 from tyro.extras import subcommand_cli_from_dict
 
 from innerloop import __version__
+from innerloop.cli.cache import Cache
 from innerloop.cli.classify import Classify
 from innerloop.cli.data import Data
 from innerloop.cli.demo import Demo
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Any] = {
     "classify": Classify,
     "probe": ProbeCommand,
     "data": Data,
+    "cache": Cache,
     "paper": Paper,
     "rl": Rl,
 }
@@ -45,6 +47,9 @@ def main() -> None:
         print(f"innerloop {__version__}")
         return
     warnings.formatwarning = lambda message, *_, **__: f"innerloop: warning: {message}\n"
+    if "--quiet" in sys.argv[1:]:
+        sys.argv.remove("--quiet")
+        os.environ["INNERLOOP_QUIET"] = "1"  # for processes that are started from here, too
     try:
         command = _parsed(sys.argv[1:])
         tune_cpu()
@@ -62,7 +67,10 @@ def main() -> None:
         sys.exit(130)
 
 
-_ABOUT = "Few-shot learning by gradient descent: MAML, ANIL, NIL and everything between. --version says which this is."
+_ABOUT = (
+    "Few-shot learning by gradient descent: MAML, ANIL, NIL and everything between. "
+    "--version says which this is; --quiet, anywhere, leaves out progress and remarks."
+)
 
 
 def _parsed(arguments: list[str]) -> Any:

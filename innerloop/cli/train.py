@@ -11,6 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from innerloop.cli.errors import percent, say
 from innerloop.data import NAMES
 from innerloop.data.folder import last_changed
+from innerloop.parallel.ranks import follows
 from innerloop.runs.config import Spec
 from innerloop.runs.images import result_of, train_images
 from innerloop.runs.presets import FOLDER, PRESETS, preset
@@ -51,6 +52,8 @@ class Train:
             )
         spec = replace(self.spec, data=data, split=whole_path(split) if split and data not in NAMES else split)
         out = self.out or Path("runs") / spec.folder
+        if follows():
+            train_images(spec, out, self.how, self.logging)
         done = result_of(spec, out) is not None
         say(f"{spec.title}: {spec.iterations} iterations in {out}{', done before' if done else ''}")
         if done and _changed_since(data, out / "result.json"):

@@ -193,6 +193,12 @@ class Bank:
         """
         return replace(self, subjects=_numbered(subjects, len(self.items)).to(self.items.device))
 
+    def subject_names(self) -> set[int]:
+        """The numbers of the subjects that its items show; none where they are not known."""
+        if self.subjects is None:
+            return set()
+        return {int(x) for a, n in zip(self.starts, self.sizes, strict=True) for x in self.subjects[a : a + n].unique()}
+
     def choose(self, indices: Sequence[int], name: str) -> Bank:
         """The bank of these classes only; the items are shared."""
         return replace(

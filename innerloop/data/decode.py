@@ -114,9 +114,10 @@ def stack(
 
 
 def progress(*columns: ProgressColumn) -> Progress:
-    """A bar on stderr with a title, these columns and the time left."""
+    """A bar on stderr with a title, these columns and the time left; nothing where $INNERLOOP_QUIET is set."""
+    console = Console(stderr=True, quiet=bool(os.environ.get("INNERLOOP_QUIET")))
     left = TimeRemainingColumn(elapsed_when_finished=True)
-    return Progress(TextColumn("{task.description}"), BarColumn(), *columns, left, console=Console(stderr=True))
+    return Progress(TextColumn("{task.description}"), BarColumn(), *columns, left, console=console)
 
 
 def _flat(image: Image.Image, mode: str) -> Image.Image:

@@ -66,6 +66,22 @@ class DataSet:
             return splits
         return _load(self, options | {"way": way, "known": known, "grey": channels == 1})
 
+    def check(self, splits: Splits, way: int, shot: int, query: int) -> None:
+        """Refuse what no tasks of this shape can be drawn from.
+
+        Raises:
+            ValueError: a part has too few classes, or a class too few images or groups of them.
+        """
+        counts = [len(bank) for bank in splits]
+        if min(counts) < way:
+            raise ValueError(
+                f"{splits.train.name.removesuffix('/train')} has {sum(counts)} classes, split "
+                f"{'/'.join(map(str, counts))} into train/val/test; {way}-way needs {way} in each: lower --way"
+                f"{' or give --split FILE' if self.own else ''}"
+            )
+        for bank in splits:
+            bank.episodes(way, shot, query, count=1)
+
     def last_changed(self) -> float | None:
         """When a folder last got, lost or changed an image, in seconds since 1970; a data set with a name never does.
 

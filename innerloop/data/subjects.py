@@ -49,7 +49,7 @@ def sequences(files: Sequence[str]) -> str | None:
         stem = re.sub(r"\.[^.]*$", "", name)
         classes.setdefault(label, Counter())[re.sub(r"[-_. ]?\d+$", "", stem)] += 1
     films = [films for films in classes.values() if len(films) > 1 and films.total() >= 3 * len(films)]
-    if 2 * len(films) < len(classes):
+    if not films or 2 * len(films) < len(classes):
         return None
     label = next(label for label, counts in classes.items() if counts is films[0])
     return f"{label}/{films[0].most_common(1)[0][0]}"

@@ -66,13 +66,14 @@ class Captured:
 
     Args:
         step: what is recorded; the reference, too.
+        capture: "off" records nothing.
         recorder: how; by default as a CUDA graph where the parameters are on a GPU, and not at all elsewhere.
     """
 
-    def __init__(self, step: Step, recorder: Recorder | None = None) -> None:
+    def __init__(self, step: Step, recorder: Recorder | None = None, *, capture: Capture = "auto") -> None:
         self.step = step
         on_gpu = trained(step.optimizer)[0].is_cuda
-        self._recorder = recorder or (cuda_graph if on_gpu else None)
+        self._recorder = None if capture == "off" else recorder or (cuda_graph if on_gpu else None)
         self._play: Play | None = None
         self._next = 0  # the number of the batch that the graph plays next
         self._moments: list[Tensor] = []  # of the optimiser, in whose memory the graph works

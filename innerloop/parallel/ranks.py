@@ -13,11 +13,13 @@ Dropout draws in each rank for itself, so a network with dropout trains on other
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -31,6 +33,8 @@ from innerloop.parallel.heartbeat import Heartbeat
 from innerloop.parallel.step import Measured, OuterStep, number, trained
 from innerloop.predictors import Predictor
 from innerloop.tasks import Episodes
+
+T = TypeVar("T")
 
 _STOP, _SYNC = -1, -2  # orders that are no number of a batch
 _PATIENCE = timedelta(days=1)  # of an order: the leader may test for long. That a rank is gone, its heartbeat tells
@@ -104,6 +108,38 @@ class Ranks:
                     f"rank {rank} differs from rank 0: {theirs} against {said[0][0]}. Give every rank the same "
                     "command, on the same version of innerloop and torch"
                 )
+
+    def stepper(self, step: OuterStep) -> RankedStep:
+        """`step` as all ranks take it together."""
+        return RankedStep(step, self)
+
+    def start(self, make: Callable[[Any], T], same: object, said: Any = None) -> T | None:
+        """What `make` makes of what rank 0 has `said`, on every rank; None where rank 0 had nothing to train.
+
+        Raises:
+            ValueError: one rank could not make it, or differs from rank 0 in `same`; each rank raises the same.
+        """
+        if self.order(_SYNC) == _STOP:
+            return None
+        said, made, problem = self.tell(said), None, None
+        try:
+            made = make(said)
+        except (ValueError, OSError) as error:
+            problem = str(error)
+        self.agree(same, problem)
+        return made
+
+    def check_tasks(self, tasks: int) -> None:
+        """Refuse a meta batch that leaves a rank without a task; a task is never split, since its norms are over it.
+
+        Raises:
+            ValueError: there are fewer tasks than ranks.
+        """
+        if tasks < self.size:
+            raise ValueError(
+                f"{self.size} processes cannot share a meta batch of {tasks} task{'s' if tasks > 1 else ''}: use "
+                f"--nproc-per-node {tasks}, or more tasks"
+            )
 
     def tell(self, what: Any = None) -> Any:
         """What rank 0 says, on every rank."""
@@ -214,9 +250,26 @@ def _on_cpu(state: Any) -> Any:
     return tree_map_only(Tensor, lambda value: value.detach().cpu(), state)
 
 
-def lead_or_follow(device: str, lead: Callable[[Ranks | None, str], Any], follow: Callable[[Ranks, str], None]) -> Any:
-    """`lead` in an ordinary process and in rank 0 of several; `follow` in the others, which return None."""
+def follows() -> bool:
+    """Whether this process is one of several and not the one that leads: it says nothing."""
+    return launched() > 1 and os.environ["RANK"] != "0"
+
+
+def lead_or_follow(device: str, lead: Callable[[Ranks | None, str], T], follow: Callable[[Ranks, str], None]) -> T:
+    """`lead` in an ordinary process and in rank 0 of several; `follow` in the others, which then end.
+
+    The others leave Ctrl-C and SIGTERM, which a launcher sends to all, to rank 0; what all raise, it alone says.
+    """
     if launched() == 1:
         return lead(None, device)
+    if follows():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     with joined(device) as (ranks, own):
-        return lead(ranks, own) if ranks.leads else follow(ranks, own)
+        if ranks.leads:
+            return lead(ranks, own)
+        try:
+            follow(ranks, own)
+        except ValueError:
+            sys.exit(1)
+    sys.exit(0)

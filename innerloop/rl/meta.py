@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -27,15 +27,6 @@ from innerloop.rl.trpo import Accepted, Trpo, conjugate_gradient, line_search
 
 ROWS = 2**12
 """States that a CPU works on at once: what they need stays in its caches."""
-
-
-@dataclass(frozen=True)
-class MetaBatch:
-    """How much is tried out in one iteration; the paper's numbers (appendix C.4)."""
-
-    tasks: int = 40
-    trajectories: int = 20
-    """of each task, before and after each inner step"""
 
 
 class Collected(NamedTuple):
@@ -63,6 +54,32 @@ class Seconds:
         begun = self.clock()
         yield
         self.parts[part] = self.parts.get(part, 0.0) + self.clock() - begun
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch computes on one thread: the small layers of a rollout would wait for others more than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def check_plain(inner: InnerLoop) -> None:
+    """Refuse what is for images, or what the written-out derivatives do not know.
+
+    Raises:
+        ValueError: there is such an option.
+    """
+    ours = ("adapt", "steps", "lr", "first_order")
+    odd = [f.name for f in fields(inner) if f.name not in ours and getattr(inner, f.name) != f.default]
+    if odd or not isinstance(inner.lr, int | float):
+        raise ValueError(
+            f"a policy's inner loop is plain gradient descent with one lr: leave {', '.join(odd) or 'lr'} as InnerLoop "
+            "has it by default"
+        )
 
 
 def parameters(policy: Policy) -> dict[str, Tensor]:
@@ -107,7 +124,23 @@ def collect(
     chunk_size: int | None = None,
     seconds: Seconds | None = None,
 ) -> Collected:
-    """Try each task, adapt to it, and try again, once for every inner step."""
+    """Try each task, adapt to it, and try again, once for every inner step.
+
+    Args:
+        policy: what acts; it stays as it is.
+        environment: the family of tasks.
+        tasks: t of them.
+        inner: which parameters adapt, in how many steps of which size; every step has trajectories of its own.
+        generator: where the environment and the policy draw from, on the CPU.
+        trajectories: of each task, before and after each step.
+        advantage: how advantages are estimated.
+        chunk_size: tasks that are worked on at once; None lets the device and the size decide.
+        seconds: notes what it takes.
+
+    Raises:
+        ValueError: the inner loop asks for what policies cannot, the policy diverged, or the environment failed.
+    """
+    check_plain(inner)
     how, seconds = advantage or Advantage(), seconds or Seconds()
     theta = parameters(policy)
     acting: Params = theta
@@ -116,7 +149,7 @@ def collect(
     batches: list[Samples] = []
     coefficients: Tensor | None = None
     for step in range(inner.steps + 1):
-        with seconds.of("simulation"):
+        with seconds.of("simulation"), one_thread():
             tried.append(rollout(policy, acting, environment, tasks, trajectories, generator))
         with seconds.of("adaptation"):
             if coefficients is None or how.baseline == "each":

@@ -97,8 +97,8 @@ def draw(outputs: Outputs, generator: torch.Generator) -> Tensor:
     """One action a state, (t, n, a) numbers or (t, n) choices."""
     values = outputs.values
     if outputs.log_std is None:
-        flat = values.flatten(0, 1).softmax(-1)
-        return torch.multinomial(flat, 1, generator=generator).view(values.shape[:2])
+        chances = values.flatten(0, 1).softmax(-1).cpu()  # where the generator is
+        return torch.multinomial(chances, 1, generator=generator).view(values.shape[:2]).to(values.device)
     noise = torch.randn(values.shape, generator=generator, dtype=values.dtype).to(values.device)
     return values + _log_std(outputs).exp() * noise
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,23 @@ from innerloop.device import pick_device
 from innerloop.evaluation import Score, evaluate
 from innerloop.norm import describe_statistics
 from innerloop.outer import Step, meta_train
+from innerloop.parallel.captured import Captured
+from innerloop.parallel.ranks import RankedStep, Ranks, lead_or_follow
+from innerloop.parallel.step import Measured, OuterStep
+from innerloop.parallel.together import Together
 from innerloop.params import chosen
 from innerloop.predictors import NIL, Predictor
 from innerloop.runs.checkpoint import load_checkpoint, load_weights, pack_optimizer, unpack_optimizer
 from innerloop.runs.config import Spec, as_dict
+from innerloop.runs.folder import Stop
 from innerloop.runs.load import best_of
 from innerloop.runs.problem import Validation
 from innerloop.runs.sources import How, classes_of, from_where_it_was, open_data, wherever_one_is
-from innerloop.runs.trainer import Logging, Schedule, finished, train
+from innerloop.runs.together import Outcome, train_together
+from innerloop.runs.trainer import Logging, Schedule, Training, finished, train, training
+
+Stepper = Callable[[OuterStep], Callable[[int], Measured]]
+"""Makes of an outer step what takes it by its number: alone, over several ranks, with other seeds."""
 
 
 def train_images(spec: Spec, out: Path, how: How, logging: Logging | None = None) -> dict[str, Any]:
@@ -38,7 +48,52 @@ def train_images(spec: Spec, out: Path, how: How, logging: Logging | None = None
         Interrupted: Ctrl-C or SIGTERM; what was done is saved.
     """
     schedule = Schedule(spec.iterations, spec.val_every, spec.log_every, spec.keep)
-    return train(lambda known: FewShotImages(spec, out, how, known), schedule, out, as_dict(spec), logging)
+
+    def ranked(ranks: Ranks, device: str, known: Mapping[str, Any] | None = None) -> FewShotImages | None:
+        ranks.check_tasks(1 if spec.algorithm == "multiclass" else spec.tasks)
+        same = {"settings": spec.key, "torch": torch.__version__}
+        own = replace(how, device=device)
+        return ranks.start(lambda known: FewShotImages(spec, out, own, known, ranks.stepper), same, known)
+
+    def lead(ranks: Ranks | None, device: str) -> dict[str, Any]:
+        def start(known: Mapping[str, Any]) -> FewShotImages:
+            problem = ranked(ranks, device, known) if ranks else FewShotImages(spec, out, how, known)
+            assert problem  # rank 0 has something to train
+            return problem
+
+        return train(start, schedule, out, as_dict(spec), logging)
+
+    def follow(ranks: Ranks, device: str) -> None:
+        if problem := ranked(ranks, device):
+            problem.follow()
+
+    return lead_or_follow(how.device, lead, follow)
+
+
+def train_images_together(
+    specs: Sequence[Spec], folders: Sequence[Path], how: How, logging: Logging | None = None
+) -> list[Outcome]:
+    """As `train_images` for runs that differ in their seed alone: they take their steps as one.
+
+    Returns:
+        Each run's result, or what it raised.
+
+    Raises:
+        ValueError: they differ in more than the seed, or stand at different iterations (`Apart`).
+        Interrupted: Ctrl-C or SIGTERM; what was done is saved.
+    """
+    if len({replace(spec, seed=0) for spec in specs}) > 1:
+        raise ValueError("only runs that differ in nothing but their seed train as one")
+    company = Together(how.capture)
+
+    def made(spec: Spec, out: Path) -> Callable[[Stop], Training]:
+        def start(known: Mapping[str, Any]) -> FewShotImages:
+            return FewShotImages(spec, out, how, known, company.join)
+
+        schedule = Schedule(spec.iterations, spec.val_every, spec.log_every, spec.keep)
+        return lambda stop: training(start, schedule, out, as_dict(spec), logging, stop)
+
+    return train_together([made(*each) for each in zip(specs, folders, strict=True)])
 
 
 def result_of(spec: Spec, out: Path) -> dict[str, Any] | None:
@@ -54,6 +109,7 @@ class FewShotImages:
         out: the run's folder; a body to train a head on may lie beside it.
         how: the device, and where the images lie.
         known: the metadata of an earlier start, whose classes and source are gone on with.
+        stepper: makes what takes its steps; by default alone, and captured as `how` says.
 
     Raises:
         FileNotFoundError: the data or the body is not there.
@@ -62,7 +118,9 @@ class FewShotImages:
 
     remedy = "try a lower --lr, --meta-lr or --clip"
 
-    def __init__(self, spec: Spec, out: Path, how: How, known: Mapping[str, Any]) -> None:
+    def __init__(
+        self, spec: Spec, out: Path, how: How, known: Mapping[str, Any], stepper: Stepper | None = None
+    ) -> None:
         self.spec, self.title = spec, spec.title
         device = pick_device(how.device)
         _check_adapts(spec)
@@ -79,10 +137,16 @@ class FewShotImages:
         self._validation = test_stream(data.val, spec, spec.val_episodes, spec.query)
         self._test = test_stream(data.test, spec, spec.test_episodes, spec.test_query or spec.shot)
         self._steps: Iterator[Step] | None = None
+        self._take: Callable[[int], Measured] | None = None  # by its number, where `meta_train` is not what steps
+        if stepper or (device.type == "cuda" and how.capture == "auto"):
+            step = OuterStep(self.network, self._training, spec.predictor(), self._adam, spec.clip, how.chunk_size)
+            self._take = (stepper or Captured)(step)
         torch.manual_seed(spec.seed)
 
     def step(self, number: int) -> dict[str, Tensor]:
         """Loss and accuracy on the query images, before the update."""
+        if self._take:
+            return self._take(number - 1)
         if self._steps is None:
             spec, batches = self.spec, (self._training[i] for i in range(number - 1, len(self._training)))
             self._steps = meta_train(
@@ -91,6 +155,11 @@ class FewShotImages:
         step = next(self._steps)
         assert step.accuracy is not None
         return {"loss": step.loss, "accuracy": step.accuracy}
+
+    def follow(self) -> None:
+        """In a rank that does not lead: take the steps that rank 0 orders, until it stops."""
+        assert isinstance(self._take, RankedStep)
+        self._take.follow()
 
     def validate(self) -> Validation:
         """Accuracy on the validation's episodes, the same each time."""

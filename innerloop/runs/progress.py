@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ class Display:
         self.events = _events(tensorboard, done) if tensorboard else None
 
     def __enter__(self) -> Display:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not _quiet():
             self.bar.start()
         return self
 
@@ -43,7 +44,7 @@ class Display:
         about = "  ".join((f"{rate:.2f} it/s", *map(_text, means, means.values())))
         about += self.validation
         self.bar.update(self.task, completed=iteration, about=about)
-        if not sys.stderr.isatty() and time.monotonic() - self.spoken > _QUIET_SECONDS:
+        if not (sys.stderr.isatty() or _quiet()) and time.monotonic() - self.spoken > _QUIET_SECONDS:
             self.spoken = time.monotonic()
             left = (self.iterations - iteration) / rate
             line = f"{self.title}  {iteration}/{self.iterations}  {about}  {left / 60:.1f} min left"
@@ -76,3 +77,7 @@ def _events(folder: Path, done: int) -> Any:
     except ImportError as error:
         raise ValueError("TensorBoard is not installed: pip install '.[track]' in its checkout") from error
     return SummaryWriter(str(folder / "tensorboard"), purge_step=done)
+
+
+def _quiet() -> bool:
+    return bool(os.environ.get("INNERLOOP_QUIET"))

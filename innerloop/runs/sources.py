@@ -13,6 +13,7 @@ from innerloop.data import NAMES, Splits, load
 from innerloop.data.bank import Bank
 from innerloop.data.files import listed
 from innerloop.data.mini_imagenet import HUB
+from innerloop.parallel.captured import Capture
 from innerloop.runs.config import Spec
 from innerloop.runs.load import Learner
 
@@ -25,6 +26,8 @@ class How:
     """cpu, cuda, or the best there is"""
     chunk_size: int | None = None
     """tasks in memory at once; fewer need less memory"""
+    capture: Capture = "auto"
+    """on a GPU, auto runs the whole training step as one CUDA graph; off starts its kernels one by one"""
     source: str | None = None
     """where omniglot or mini-imagenet lies: a folder; for mini-imagenet also hf://owner/name on Hugging Face. A run
     remembers it"""

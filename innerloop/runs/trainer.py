@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,7 +77,30 @@ def train(
         OSError: the folder cannot be written, or the disk is full; the last checkpoint stays good.
         Interrupted: Ctrl-C or SIGTERM; what was done is saved.
     """
-    with claimed(folder, identity), repeatable():
+    run = training(start, schedule, folder, identity, logging, Stop())
+    with repeatable():
+        while True:
+            try:
+                next(run)
+            except StopIteration as end:
+                return end.value
+
+
+Training = Generator[int, None, dict[str, Any]]
+"""A run, iteration by iteration: it yields how many are done, before the first and after each, and returns the
+result."""
+
+
+def training(
+    start: Start,
+    schedule: Schedule,
+    folder: Path,
+    identity: Mapping[str, Any],
+    logging: Logging | None,
+    stop: Stop,
+) -> Training:
+    """As `train`, iteration by iteration; it ends after the one in which `stop` is asked."""
+    with claimed(folder, identity):
         if result := finished(folder, identity):
             return result
         last = folder / "last.safetensors"
@@ -90,7 +113,8 @@ def train(
                 f"{folder} is past iteration {schedule.iterations}, at {run.iteration}; ask for more, or choose "
                 "another --out"
             )
-        _train(run, logging or Logging(), saved.metadata["metrics_bytes"] if saved else 0)
+        yield run.iteration
+        yield from _train(run, logging or Logging(), saved.metadata["metrics_bytes"] if saved else 0, stop)
         result = _tested(run, identity)
         write_whole(folder / "result.json", json.dumps(result, indent=1).encode())
         return result
@@ -221,11 +245,11 @@ class _Run:
             save_checkpoint(path, tensors, now)
 
 
-def _train(run: _Run, logging: Logging, written: int) -> None:
+def _train(run: _Run, logging: Logging, written: int, stop: Stop) -> Generator[int, None, None]:
     schedule, title = run.schedule, run.problem.title
     journal, tensorboard = Journal(run.folder, written), run.folder if logging.tensorboard else None
     begun, saved = time.monotonic() - run.seconds, time.monotonic()
-    with journal, Display(title, schedule.iterations, run.iteration, tensorboard) as display, Stop() as stop:
+    with journal, Display(title, schedule.iterations, run.iteration, tensorboard) as display, stop:
         if run.iteration == schedule.iterations and run.best is None:  # nothing to train, or the best one is lost
             run.validate(journal)
         while run.iteration < schedule.iterations:
@@ -246,6 +270,7 @@ def _train(run: _Run, logging: Logging, written: int) -> None:
                 raise Interrupted(
                     f"stopped after iteration {run.iteration} of {schedule.iterations}, saved in {run.folder}"
                 )
+            yield run.iteration
 
 
 def _tested(run: _Run, identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ def distribution(policy, params, observations, *, summed=True):
     x = observations
     for name in policy.layers[:-1]:
         x = x @ params[f"{name}.weight"].T + params[f"{name}.bias"]
-        x = x.clamp_min(0) if policy.activation == "relu" else x.tanh()
+        x = x.relu() if policy.activation == "relu" else x.tanh()  # slope 0 at 0, where new biases put dead units
     x = x @ params["head.weight"].T + params["head.bias"]
     if policy.discrete:
         return Categorical(logits=x)

@@ -42,7 +42,7 @@ class Drift:
 def setting(adapt=("*",), activation="relu", discrete=False, *, steps=1, first_order=False):
     torch.manual_seed(1)
     environment = Drift(discrete)
-    policy = Policy(3, environment.actions, (5, 4), activation, std=0.7).double()
+    policy = Policy(3, environment.actions, (4, 3), activation, std=0.7).double()
     inner = InnerLoop(adapt, steps, 0.3, first_order=first_order)
     generator = torch.Generator().manual_seed(2)
     tasks = environment.sample(3, generator)

@@ -84,3 +84,10 @@ def test_the_seconds_of_each_part_are_told():
     improve(policy, seen, inner, seconds=seconds)
     assert set(seconds.parts) == {"simulation", "adaptation", "gradient", "curvature", "line search"}
     assert min(seconds.parts.values()) > 0
+
+
+def test_inner_loops_for_images_are_refused():
+    policy, environment = Policy(2, Navigation.actions, (4,)), Navigation(horizon=3)
+    inner = InnerLoop(steps=1, loss=torch.nn.functional.mse_loss)
+    with pytest.raises(ValueError, match="leave loss as InnerLoop"):
+        collect(policy, environment, torch.zeros(1, 2), inner, torch.Generator())
