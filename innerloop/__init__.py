@@ -2,17 +2,18 @@
 
 from innerloop.algorithms import anil, boil, fomaml, freeze, maml
 from innerloop.classifier import FewShotClassifier
+from innerloop.closed_form import Prototypes, Ridge
 from innerloop.data import folder, glyphs, load, mini_imagenet, omniglot
 from innerloop.data.bank import Bank
 from innerloop.data.episodes import EpisodeStream, sample
+from innerloop.descent import learnable_step_sizes
 from innerloop.device import tune_cpu
 from innerloop.embedding import embed, head_of
 from innerloop.evaluation import Score, evaluate
-from innerloop.heads import Prototypes, Ridge
-from innerloop.inner import InnerLoop, adapt, predict
-from innerloop.norm import TaskNorm
+from innerloop.inner import InnerLoop, Loss, adapt, predict
+from innerloop.norm import TaskNorm, task_norms
 from innerloop.outer import Step, meta_gradient, meta_train
-from innerloop.predictors import NIL
+from innerloop.predictors import NIL, Predictor, bind
 from innerloop.reuse.adaptation import Change, Resemblance, change, freezing, resemblance
 from innerloop.reuse.probe import Probe, probe
 from innerloop.tasks import Episodes
@@ -27,6 +28,8 @@ __all__ = [
     "Episodes",
     "FewShotClassifier",
     "InnerLoop",
+    "Loss",
+    "Predictor",
     "Probe",
     "Prototypes",
     "Resemblance",
@@ -36,6 +39,7 @@ __all__ = [
     "TaskNorm",
     "adapt",
     "anil",
+    "bind",
     "boil",
     "change",
     "embed",
@@ -46,6 +50,7 @@ __all__ = [
     "freezing",
     "glyphs",
     "head_of",
+    "learnable_step_sizes",
     "load",
     "maml",
     "meta_gradient",
@@ -56,5 +61,6 @@ __all__ = [
     "probe",
     "resemblance",
     "sample",
+    "task_norms",
     "tune_cpu",
 ]

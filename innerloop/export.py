@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.classifier import FewShotClassifier
+from innerloop.closed_form import Prototypes, Ridge
 from innerloop.data.episodes import as_floats
 from innerloop.embedding import check_alone
 from innerloop.frozen import Rule, answering
-from innerloop.heads import Prototypes, Ridge
-from innerloop.norm import Statistics, statistics_from
+from innerloop.norm import Statistics, settled
 from innerloop.params import children
 from innerloop.predictors import NIL
 
@@ -35,8 +35,8 @@ class Exported(nn.Module):
         images, labels = as_floats(learnt.images), learnt.labels.cpu()
         self.classes = [str(name) for name in classifier.classes_]
         self.shape = tuple(images.shape[1:])  # of one image, (c, h, w)
-        self.support: Tensor | None
-        self.register_buffer("support", None if _alone(network) else _checked(images, classifier.statistics))
+        if not _alone(network):
+            network = _settled(network, images, classifier.statistics)
         rule = NIL() if classifier.method_ == "nil" else classifier.method_
         if isinstance(rule, str):
             self.network, self.answer = network, nn.Identity()
@@ -47,12 +47,7 @@ class Exported(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Rows sum to 1; the classes are in the order of `classes`."""
-        if self.support is None:
-            return self.answer(self.network(images).flatten(1)).softmax(1)
-        count = len(self.support)
-        with statistics_from(count):
-            seen = self.network(torch.cat([self.support, images]))[count:]
-        return self.answer(seen.flatten(1)).softmax(1)
+        return self.answer(self.network(images).flatten(1)).softmax(1)
 
 
 class _Compared(nn.Module):
@@ -110,13 +105,15 @@ def _alone(network: nn.Module) -> bool:
     return True
 
 
-def _checked(support: Tensor, statistics: Statistics) -> Tensor:
+def _settled(network: nn.Sequential, support: Tensor, statistics: Statistics) -> nn.Sequential:
+    """The network with the statistics of the labelled images in it."""
     if statistics != "support":
         raise ValueError(
             f'with statistics="{statistics}" a prediction depends on the images that it is made with, which no export '
-            'can keep: use statistics="support", whose module holds the labelled images'
+            'can keep: use statistics="support", whose module holds those of the labelled images'
         )
-    return support
+    kept = settled(network, support)
+    return nn.Sequential(OrderedDict(children(kept)))
 
 
 def as_module(classifier: FewShotClassifier) -> Exported:
