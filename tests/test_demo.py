@@ -7,7 +7,7 @@ from PIL import Image
 
 from innerloop import demo
 from innerloop.runs.config import Spec
-from innerloop.runs.sources import How
+from innerloop.runs.images import Compute
 
 ROWS = [
     "MAML", "MAML, block 1 frozen", "MAML, block 1 to 2 frozen", "MAML, block 1 to 3 frozen", "MAML, body frozen",
@@ -17,10 +17,10 @@ ROWS = [
 
 def test_the_demo_trains_tests_and_draws(tmp_path, monkeypatch, capsys):
     settings = {name.replace("-", "_"): value for name, value in tiny.SETTINGS.items()} | {"iterations": 4}
-    spec = Spec(data=str(tiny.pictures(tmp_path / "shapes")), **settings)
+    spec = Spec().where(data=str(tiny.pictures(tmp_path / "shapes")), **settings)
     monkeypatch.setattr(demo, "preset", {"glyphs-5way-1shot": spec}.__getitem__)
     out = tmp_path / "a" / "demo"
-    results = demo.demo(out, How(device="cpu"))
+    results = demo.demo(out, Compute(device="cpu"))
 
     assert list(results) == ROWS
     assert json.loads((out / "demo.json").read_text()) == results
@@ -43,4 +43,4 @@ def test_the_demo_trains_tests_and_draws(tmp_path, monkeypatch, capsys):
     assert shown.splitlines()[-1].startswith("Freezing the body in the inner loop takes MAML from ")
 
     monkeypatch.setattr("innerloop.runs.images.meta_train", None)  # a second start trains nothing
-    assert demo.demo(out, How(device="cpu")) == results
+    assert demo.demo(out, Compute(device="cpu")) == results

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
-from innerloop.runs.sources import How
+from innerloop.runs.images import Compute
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,9 @@ class Demo:
 
     out: Path = Path("demo")
     """where runs and the picture go"""
-    how: OmitArgPrefixes[How] = field(default_factory=How)
+    compute: OmitArgPrefixes[Compute] = field(default_factory=Compute)
 
     def run(self) -> None:
         from innerloop.demo import demo
 
-        demo(self.out, self.how)
+        demo(self.out, self.compute)

@@ -21,7 +21,8 @@ from innerloop.paper import ARTIFACTS
 from innerloop.paper.scales import SCALES, Scale
 from innerloop.runs.checkpoint import write_whole
 from innerloop.runs.config import Spec
-from innerloop.runs.sources import How
+from innerloop.runs.images import Compute
+from innerloop.runs.sources import Source
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,10 @@ class Paper:
         found = (measure for artifact in self.artifacts().values() for measure in artifact.measures(scale))
         return list(dict.fromkeys(found))
 
-    def how(self, spec: Spec) -> How:
+    def how(self, spec: Spec) -> tuple[Compute, Source]:
         """Where a run's data lies, and on what it is computed."""
         sources = {"omniglot": self.omniglot, "mini-imagenet": self.mini_imagenet}
-        return How(device=self.device, chunk_size=self.chunk_size, source=sources.get(spec.data))
+        return Compute(self.device, self.chunk_size), Source(sources.get(spec.problem.data))
 
 
 def _list(command: Paper) -> None:
@@ -101,13 +102,13 @@ def _plan(command: Paper) -> None:
     )
     total = 0.0
     for training in trainings(measures, command.store):
-        seconds = seconds_left(training, command.store, command.how(training.spec))
+        seconds = seconds_left(training, command.store, command.how(training.spec)[0])
         total += seconds
         shown = duration(seconds) if seconds else "-"
-        table.add_row(training.spec.name, str(training.spec.iterations), _done(training), shown)
+        table.add_row(training.spec.name, str(training.spec.schedule.iterations), _done(training), shown)
     Console().print(table)
     waiting = unanswered(measures, command.store, command.how)
-    asking = sum(answer_seconds(measure, command.store, command.how(subject(measure))) for measure in waiting)
+    asking = sum(answer_seconds(measure, command.store, command.how(subject(measure))[0]) for measure in waiting)
     print(
         f"{len(measures) - len(waiting)}/{len(measures)} measures are made. Left on this machine: about "
         f"{duration(total)} of training and {duration(asking)} of measuring."

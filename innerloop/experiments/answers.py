@@ -10,19 +10,19 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from innerloop.algorithms import freeze
-from innerloop.data import Splits
+from innerloop.data import Splits, data_set
 from innerloop.data.bank import Bank
 from innerloop.data.episodes import EpisodeStream
 from innerloop.device import device_name, pick_device
 from innerloop.evaluation import evaluate
-from innerloop.experiments.questions import Accuracy, Change, Curves, Measure, Resemblance, Timing, name_of
+from innerloop.experiments.questions import Accuracy, Change, Curves, Measure, Resemblance, Timing, as_json, name_of
 from innerloop.inner import InnerLoop
 from innerloop.outer import meta_gradient
 from innerloop.params import layers_of
@@ -30,9 +30,8 @@ from innerloop.predictors import NIL, Predictor
 from innerloop.reuse import adaptation as analysis
 from innerloop.runs.checkpoint import write_whole
 from innerloop.runs.config import Spec
-from innerloop.runs.images import result_of, score_dict, test_stream
+from innerloop.runs.images import Compute, result_of, score_dict, test_stream
 from innerloop.runs.load import load_learner
-from innerloop.runs.sources import How
 from innerloop.tasks import Episodes
 
 _WARM_UP = 2
@@ -55,7 +54,7 @@ def find(measure: Measure, store: Path) -> dict[str, Any] | None:
         raise ValueError(f"{path} is damaged ({error}); delete it and run again") from error
 
 
-def compute(measure: Measure, store: Path, banks: Banks, how: How) -> dict[str, Any]:
+def compute(measure: Measure, store: Path, banks: Banks, how: Compute) -> dict[str, Any]:
     """Find the answer on the runs of the store, which must be there, and keep it.
 
     Its device is the run's where the run itself has found it, in its training or its test.
@@ -69,7 +68,7 @@ def compute(measure: Measure, store: Path, banks: Banks, how: How) -> dict[str, 
         warnings.filterwarnings("ignore", ".*noise")  # the answer says what chance scores
         answer = _answer(measure, store, banks, device, how.chunk_size)
     answer = {"device": device_name(device), "seconds": round(time.monotonic() - begun, 1)} | answer
-    question = {"kind": type(measure).__name__, **json.loads(json.dumps(asdict(measure)))}
+    question = as_json(measure)
     about = {"question": question, "answer": answer, "torch": torch.__version__}
     write_whole(path_of(measure, store), json.dumps(about, indent=1).encode())
     return answer
@@ -88,7 +87,7 @@ def _answer(
             return _accuracy(measure, store, banks, device, chunk_size)
         case Change(run, episodes, at, query):
             model = _network(run, store, device, at)
-            found = analysis.change(model, _stream(run, banks, device, episodes, query), run.test_rule())
+            found = analysis.change(model, _stream(run, banks, device, episodes, query), run.inner.test_rule())
             return asdict(found)
         case Resemblance(first, second, episodes, query):
             networks = [_network(run, store, device, None) for run in (first, second)]
@@ -117,7 +116,7 @@ def _bank(run: Spec, banks: Banks, device: torch.device) -> Bank:
 
 
 def _stream(run: Spec, banks: Banks, device: torch.device, episodes: int, query: int) -> EpisodeStream:
-    return _bank(run, banks, device).episodes(run.way, run.shot, query, count=episodes)
+    return _bank(run, banks, device).episodes(run.problem.way, run.problem.shot, query, count=episodes)
 
 
 def _accuracy(
@@ -128,9 +127,12 @@ def _accuracy(
         result = _result(run, store)
         return _last_step(result["test"][_tested(measure)]) | {"device": result["device"]}
     model = _network(run, store, device, measure.at)
-    asked = replace(run, shot=measure.shot or run.shot)
+    asked = run.where(shot=measure.shot or run.problem.shot)
     stream = test_stream(
-        _bank(run, banks, device), asked, measure.episodes or run.test_episodes, run.test_query or asked.shot
+        _bank(run, banks, device),
+        asked.problem,
+        measure.episodes or run.problem.test_episodes,
+        run.problem.test_query or asked.problem.shot,
     )
     score = evaluate(model, stream, predictor_of(measure, model), chunk_size=chunk_size, every_step=False)
     return _last_step(score_dict(score))
@@ -150,24 +152,28 @@ def _last_step(score: dict[str, Any]) -> dict[str, Any]:
 def tested_by_its_run(measure: Accuracy) -> bool:
     """Whether the run's own test at the end of its training has asked the same."""
     same = measure.frozen == 0 and measure.at is None
-    same = same and measure.shot in (None, measure.run.shot) and measure.episodes in (None, measure.run.test_episodes)
-    return same and (measure.nil or bool(measure.run.test_rule().adapt))
+    same = (
+        same
+        and measure.shot in (None, measure.run.problem.shot)
+        and measure.episodes in (None, measure.run.problem.test_episodes)
+    )
+    return same and (measure.nil or bool(measure.run.inner.test_rule().adapt))
 
 
 def _tested(measure: Accuracy) -> str:
-    return "nil" if measure.nil else measure.run.algorithm
+    return "nil" if measure.nil else measure.run.inner.algorithm
 
 
 def predictor_of(measure: Accuracy, model: torch.nn.Sequential) -> Predictor:
     """What is tested."""
     body = layers_of(model)[: measure.frozen]
-    return NIL(way=measure.run.way) if measure.nil else freeze(measure.run.test_rule(), *body)
+    return NIL(way=measure.run.problem.way) if measure.nil else freeze(measure.run.inner.test_rule(), *body)
 
 
 def common_rule(first: Spec, second: Spec) -> InnerLoop | None:
     """The inner loop that both networks are tested with, if it is the same."""
-    rule = first.test_rule()
-    return rule if rule.adapt and rule == second.test_rule() else None
+    rule = first.inner.test_rule()
+    return rule if rule.adapt and rule == second.inner.test_rule() else None
 
 
 def _curves(path: Path) -> dict[str, Any]:
@@ -190,10 +196,10 @@ def _timing(measure: Timing, device: torch.device) -> dict[str, Any]:
         begun = time.perf_counter()
         if measure.what == "training":
             model.zero_grad()
-            meta_gradient(model, episodes, run.rule())
+            meta_gradient(model, episodes, run.inner.rule())
         else:
             with torch.no_grad():
-                run.test_rule()(model, episodes)
+                run.inner.test_rule()(model, episodes)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - begun)
@@ -203,11 +209,13 @@ def _timing(measure: Timing, device: torch.device) -> dict[str, Any]:
 
 def random_episodes(run: Spec, tasks: int, query: int, device: torch.device) -> tuple[tuple[int, int, int], Episodes]:
     """Noise in the shape of a run's images, (c, h, w), and as episodes with `query` query images a class."""
-    channels = 1 if run.data in ("glyphs", "omniglot") else 3
+    channels = data_set(run.problem.data).channels or 3
     generator = torch.Generator().manual_seed(0)
 
     def part(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        x = torch.rand(tasks, run.way * count, run.size, run.size, channels, generator=generator).movedim(-1, 2)
-        return x.to(device), torch.arange(run.way, device=device).repeat_interleave(count).expand(tasks, -1)
+        x = torch.rand(
+            tasks, run.problem.way * count, run.problem.size, run.problem.size, channels, generator=generator
+        ).movedim(-1, 2)
+        return x.to(device), torch.arange(run.problem.way, device=device).repeat_interleave(count).expand(tasks, -1)
 
-    return (channels, run.size, run.size), Episodes(*part(run.shot), *part(query))
+    return (channels, run.problem.size, run.problem.size), Episodes(*part(run.problem.shot), *part(query))

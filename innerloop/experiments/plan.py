@@ -19,10 +19,10 @@ from innerloop.experiments.questions import Measure, Timing, subject
 from innerloop.runs.checkpoint import load_checkpoint
 from innerloop.runs.config import Spec
 from innerloop.runs.folder import Busy, alone
-from innerloop.runs.images import result_of, train_images
-from innerloop.runs.sources import How, open_data
+from innerloop.runs.images import Compute, result_of, train_images
+from innerloop.runs.sources import Source, open_data
 
-HowFor = Callable[[Spec], How]
+HowFor = Callable[[Spec], tuple[Compute, Source]]
 """How a run is computed: its device, and where its data lies."""
 Tell = Callable[[str], None]
 _LONG = 5  # seconds after which a measure is told of
@@ -45,22 +45,22 @@ def trainings(measures: Iterable[Measure], store: Path) -> list[Training]:
     measures = list(measures)
     specs = dict.fromkeys(spec for measure in measures for spec in measure.runs)
     awaited = {spec for measure in measures if find(measure, store) is None for spec in measure.runs}
-    bodies = {spec.body for spec in awaited if result_of(spec, store / spec.name) is None}
+    bodies = {spec.inner.body for spec in awaited if result_of(spec, store / spec.name) is None}
     return [
         _training(spec, store, spec in awaited or spec.name in bodies)
-        for spec in sorted(specs, key=lambda spec: (spec.seed, bool(spec.body)))
+        for spec in sorted(specs, key=lambda spec: (spec.seed, bool(spec.inner.body)))
     ]
 
 
 def _training(spec: Spec, store: Path, awaited: bool) -> Training:
     folder = store / spec.name
     if result_of(spec, folder) is not None:
-        return Training(spec, spec.iterations, True, False)
+        return Training(spec, spec.schedule.iterations, True, False)
     last = folder / "last.safetensors"
     return Training(spec, load_checkpoint(last).metadata["iteration"] if last.exists() else 0, False, awaited)
 
 
-def seconds_left(training: Training, store: Path, how: How) -> float:
+def seconds_left(training: Training, store: Path, how: Compute) -> float:
     """What is left of a run."""
     return run_seconds(training.spec, training.done, store, how) if training.needed else 0.0
 
@@ -72,7 +72,7 @@ def unanswered(measures: Iterable[Measure], store: Path, how: HowFor) -> list[Me
         answer = find(measure, store)
         if answer is None or not isinstance(measure, Timing):
             return answer is not None
-        return answer["device"] == device_name(pick_device(how(subject(measure)).device))
+        return answer["device"] == device_name(pick_device(how(subject(measure))[0].device))
 
     return [measure for measure in measures if not answered(measure)]
 
@@ -111,15 +111,15 @@ def carry_out(measures: Sequence[Measure], store: Path, how: HowFor, tell: Tell)
     problems: dict[Spec, str] = {}
     for number, training in enumerate(todo, start=1):
         spec = training.spec
-        rest = sum(seconds_left(each, store, how(each.spec)) for each in todo[number - 1 :])
-        rest += sum(answer_seconds(measure, store, how(subject(measure))) for measure in waiting)
-        bodiless = [why for body, why in problems.items() if body.name == spec.body]
+        rest = sum(seconds_left(each, store, how(each.spec)[0]) for each in todo[number - 1 :])
+        rest += sum(answer_seconds(measure, store, how(subject(measure))[0]) for measure in waiting)
+        bodiless = [why for body, why in problems.items() if body.name == spec.inner.body]
         tell(f"run {number} of {len(todo)}: {spec.name}; about {duration(rest)} left in all")
         try:
             if bodiless:
                 problems[spec] = bodiless[0]
             else:
-                train_images(spec, store / spec.name, how(spec))
+                train_images(spec, store / spec.name, *how(spec))
         except Busy:
             problems[spec] = _BUSY
         except _USER_ERRORS as error:
@@ -138,7 +138,7 @@ def _compute_once(measure: Measure, store: Path, banks: Banks, how: HowFor, tell
     path.parent.mkdir(parents=True, exist_ok=True)
     with alone(path.with_name(f".{path.stem}.lock"), path):
         if unanswered([measure], store, how):
-            took = compute(measure, store, banks, how(run))["seconds"]
+            took = compute(measure, store, banks, how(run)[0])["seconds"]
             if took >= _LONG:
                 tell(f"measured: {type(measure).__name__.lower()} of {run.title}, {took:.0f} s")
 
@@ -154,9 +154,9 @@ def _remembered(how: HowFor) -> Banks:
     opened: dict[tuple[Any, ...], Splits] = {}
 
     def banks(spec: Spec) -> Splits:
-        key = (spec.data, spec.size, spec.split)
+        key = (spec.problem.data, spec.problem.size, spec.problem.split)
         if key not in opened:
-            opened[key] = open_data(spec, how(spec))
+            opened[key] = open_data(spec.problem, how(spec)[1])
         return opened[key]
 
     return banks

@@ -6,10 +6,11 @@ measure, share it. An answer is a dict that JSON can hold.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
-from innerloop.runs.config import Spec, digest
+from innerloop.runs.config import Spec
+from innerloop.runs.settings import digest
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,13 @@ def subject(measure: Measure) -> Spec:
     return measure.first if isinstance(measure, Resemblance) else measure.run
 
 
+def as_json(measure: Measure) -> dict[str, Any]:
+    """The question as JSON, its runs by what differs from the defaults."""
+    values = {field.name: getattr(measure, field.name) for field in fields(measure)}
+    plain = {name: value.as_json() if isinstance(value, Spec) else value for name, value in values.items()}
+    return {"kind": type(measure).__name__, **plain}
+
+
 def name_of(measure: Measure) -> str:
     """Such as accuracy-0123abcd: what the file with the answer is called."""
-    kind = type(measure).__name__.lower()
-    return f"{kind}-{digest(measure)}"
+    return f"{type(measure).__name__.lower()}-{digest(as_json(measure))}"

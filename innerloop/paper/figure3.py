@@ -34,7 +34,7 @@ def over_training(scale: Scale, problem: str) -> dict[Hashable, Measure]:
     found: dict[Hashable, Measure] = {}
     for i, seed in product(range(1, _CHECKPOINTS + 1), range(scale.seeds)):
         run = scale.run(problem, "maml", seed)
-        at = i * run.keep
+        at = i * run.schedule.keep
         found[Asked("change", at, seed)] = Change(run, scale.episodes, at=at)
         for frozen in range(len(FROZEN)):
             found[Asked("accuracy", at, seed, frozen)] = Accuracy(

@@ -30,7 +30,7 @@ def questions(scale: Scale) -> dict[Hashable, Measure]:
     found: dict[Hashable, Measure] = {}
     for problem, i, seed in product(MINI, range(_CHECKPOINTS), range(scale.seeds)):
         run = scale.run(problem, "maml", seed)
-        found[Asked(problem, i * run.keep, seed)] = Change(run, scale.episodes, at=i * run.keep)
+        found[Asked(problem, i * run.schedule.keep, seed)] = Change(run, scale.episodes, at=i * run.schedule.keep)
     return found
 
 

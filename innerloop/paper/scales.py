@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
@@ -46,41 +46,42 @@ class Scale:
         if regime in ("multiclass", "random"):
             base = self.problems[problem.replace("5shot", "1shot")]
         if regime == "random":
-            return replace(base, algorithm="anil", iterations=0, keep=0, seed=seed)
-        return replace(base, algorithm=regime, seed=seed)
+            return base.where(algorithm="anil", iterations=0, keep=0, seed=seed)
+        return base.where(algorithm=regime, seed=seed)
 
     def head(self, problem: str, regime: Regime, seed: int) -> Spec:
         """A head trained on the frozen body of `run` (Appendix D.1), for a fifth of its iterations."""
         base, body = self.problems[problem], self.run(problem, regime, seed)
-        return replace(base, algorithm="anil", body=body.name, iterations=-(-base.iterations // 5), keep=0, seed=seed)
+        fifth = -(-base.schedule.iterations // 5)
+        return base.where(algorithm="anil", body=body.name, iterations=fifth, keep=0, seed=seed)
 
     def timed(self, problem: str, regime: Regime) -> Spec:
         """What Table 6 times: the paper's own settings where they are not glyphs, since no training is needed."""
         base = self.problems[problem] if self.name == "smoke" else _PAPER[problem]
-        return replace(base, algorithm=regime)
+        return base.where(algorithm=regime)
 
 
 def _scale(name: str, seeds: int, counts: tuple[int, int, int], problems: dict[str, Spec]) -> Scale:
     """Checkpoints are kept after a third, two thirds and all of the iterations (Figures 3, 6 and 9)."""
-    kept = {problem: replace(spec, keep=spec.iterations // 3) for problem, spec in problems.items()}
+    kept = {problem: spec.where(keep=spec.schedule.iterations // 3) for problem, spec in problems.items()}
     return Scale(name, seeds, MappingProxyType(kept), *counts)
 
 
 _SMALL = {
-    OMNI1: replace(PRESETS["omniglot-20way-1shot"], tasks=4, iterations=1800, head_std=None),
-    OMNI5: replace(PRESETS["omniglot-20way-5shot"], tasks=2, iterations=600, val_every=200, head_std=None),
-    MINI1: replace(PRESETS["mini-imagenet-5way-1shot"], size=42, halvings=3, iterations=2400),
-    MINI5: replace(PRESETS["mini-imagenet-5way-5shot"], size=42, halvings=3, iterations=2400, val_every=300),
+    OMNI1: PRESETS["omniglot-20way-1shot"].where(meta_batch=4, iterations=1800, head_std=None),
+    OMNI5: PRESETS["omniglot-20way-5shot"].where(meta_batch=2, iterations=600, val_every=200, head_std=None),
+    MINI1: PRESETS["mini-imagenet-5way-1shot"].where(size=42, halvings=3, iterations=2400),
+    MINI5: PRESETS["mini-imagenet-5way-5shot"].where(size=42, halvings=3, iterations=2400, val_every=300),
 }
 _TINY = {
-    "data": "glyphs", "size": 28, "width": 8, "tasks": 2, "steps": 2, "iterations": 12, "val_every": 6, "split": "",
-    "val_episodes": 10, "test_episodes": 20, "test_steps": 3, "meta_lr": 3e-3, "log_every": 2,
+    "data": "glyphs", "size": 28, "width": 8, "meta_batch": 2, "steps": 2, "iterations": 12, "val_every": 6,
+    "split": "", "val_episodes": 10, "test_episodes": 20, "test_steps": 3, "meta_lr": 3e-3, "log_every": 2,
 }  # fmt: skip
 _SMOKE = {
-    OMNI1: replace(PRESETS["omniglot-20way-1shot"], **_TINY),
-    OMNI5: replace(PRESETS["omniglot-20way-5shot"], **_TINY),
-    MINI1: replace(PRESETS["mini-imagenet-5way-1shot"], **_TINY),
-    MINI5: replace(PRESETS["mini-imagenet-5way-5shot"], **_TINY),
+    OMNI1: PRESETS["omniglot-20way-1shot"].where(**_TINY),
+    OMNI5: PRESETS["omniglot-20way-5shot"].where(**_TINY),
+    MINI1: PRESETS["mini-imagenet-5way-1shot"].where(**_TINY),
+    MINI5: PRESETS["mini-imagenet-5way-5shot"].where(**_TINY),
 }
 _PAPER = {
     OMNI1: PRESETS["omniglot-20way-1shot"],

@@ -157,7 +157,7 @@ def _by_layer(values: Mapping[str, float]) -> str:
 
 def command(artifact: Artifact, scale: Scale) -> str:
     """What makes it."""
-    data = dict.fromkeys(run.data for measure in artifact.measures(scale) for run in measure.runs)
+    data = dict.fromkeys(run.problem.data for measure in artifact.measures(scale) for run in measure.runs)
     flags = "".join(f" --{name} PATH" for name in data if name in ("omniglot", "mini-imagenet"))
     return f"innerloop paper run {artifact.name} --scale {scale.name} --seeds {scale.seeds}{flags}"
 
@@ -206,8 +206,8 @@ def settings(scale: Scale) -> list[tuple[str, ...]]:
     """Problem by problem: how large a scale's trainings are; the first row names the columns."""
     head = ("problem", "data", "image size", "filters", "tasks a batch", "iterations", "test episodes")
     rows = [
-        (problem, spec.data, f"{spec.size} px", str(spec.width), str(spec.tasks), f"{spec.iterations:,}",
-         f"{spec.test_episodes:,}")
+        (problem, spec.problem.data, f"{spec.problem.size} px", str(spec.model.width), str(spec.outer.meta_batch),
+         f"{spec.schedule.iterations:,}", f"{spec.problem.test_episodes:,}")
         for problem, spec in scale.problems.items()
     ]  # fmt: skip
     return [head, *rows]

@@ -19,12 +19,11 @@ from innerloop.experiments.questions import Accuracy, Change, Curves, Measure, R
 from innerloop.predictors import Predictor
 from innerloop.reuse import adaptation as analysis
 from innerloop.runs import images
-from innerloop.runs.config import Spec, as_dict
-from innerloop.runs.images import score_dict, train_images
+from innerloop.runs.config import Spec
+from innerloop.runs.images import Compute, score_dict, train_images
 from innerloop.runs.load import load_learner
-from innerloop.runs.sources import How
 
-CPU = How(device="cpu")
+CPU = Compute(device="cpu")
 BODY = ("block1", "block2", "block3", "block4")
 ABOUT = {"device", "seconds"}  # what an answer says of how it was found
 
@@ -35,14 +34,14 @@ class Trained:
     def __init__(self, folder: Path) -> None:
         data = tiny.pictures(folder / "shapes", each=18)  # 15 queries and up to 3 shots a class
         self.store, self.splits = folder / "store", load(data, size=20)
-        self.maml = Spec(
-            data=str(data), algorithm="maml", way=3, shot=1, query=2, tasks=2, steps=2, lr=0.4, meta_lr=3e-3, width=4,
-            size=20, pooling="stride", iterations=6, keep=2, log_every=2, val_every=3, val_episodes=4, test_episodes=6,
-            test_query=4, test_steps=3,
+        self.maml = Spec().where(
+            data=str(data), algorithm="maml", way=3, shot=1, query=2, meta_batch=2, steps=2, lr=0.4, meta_lr=3e-3,
+            width=4, size=20, pooling="stride", iterations=6, keep=2, log_every=2, val_every=3, val_episodes=4,
+            test_episodes=6, test_query=4, test_steps=3,
         )  # fmt: skip
-        self.other = replace(self.maml, seed=1)
-        self.anil, self.nil = replace(self.maml, algorithm="anil"), replace(self.maml, algorithm="nil")
-        self.multiclass = replace(self.maml, algorithm="multiclass", test_query=None)
+        self.other = self.maml.where(seed=1)
+        self.anil, self.nil = self.maml.where(algorithm="anil"), self.maml.where(algorithm="nil")
+        self.multiclass = self.maml.where(algorithm="multiclass", test_query=None)
         for run in (self.maml, self.other, self.anil, self.nil, self.multiclass):
             train_images(run, self.store / run.name, CPU)
 
@@ -56,7 +55,8 @@ class Trained:
 
     def test(self, run: Spec, predictor: Predictor, *, shot: int | None = None, query: int = 4) -> dict[str, Any]:
         """With the network that validation chose, on the run's test episodes."""
-        stream = images.test_stream(self.splits.test, replace(run, shot=shot or run.shot), run.test_episodes, query)
+        problem = replace(run.problem, shot=shot or run.problem.shot)
+        stream = images.test_stream(self.splits.test, problem, problem.test_episodes, query)
         return last_step(score_dict(evaluate(load_learner(self.store / run.name).model, stream, predictor)))
 
 
@@ -80,7 +80,7 @@ def test_no_frozen_layer_is_plain_evaluation(trained):
     plain = json.loads((trained.store / trained.maml.name / "result.json").read_text())["test"]
     assert trained.ask(Accuracy(trained.maml, frozen=0)) == last_step(plain["maml"])
     assert trained.ask(Accuracy(trained.maml, nil=True)) == last_step(plain["nil"])
-    assert trained.ask(Accuracy(trained.maml)) == trained.test(trained.maml, trained.maml.test_rule())
+    assert trained.ask(Accuracy(trained.maml)) == trained.test(trained.maml, trained.maml.inner.test_rule())
 
 
 def test_all_frozen_but_the_head_is_anil_on_the_same_weights(trained):
@@ -102,9 +102,9 @@ def test_freezing_an_anil_network_changes_nothing(trained):
 def test_accuracy_of_a_kept_checkpoint(trained):
     answer = trained.ask(Accuracy(trained.maml, at=2))
     learner = load_learner(trained.store / trained.maml.name / "at-2.safetensors")
-    stream = images.test_stream(trained.splits.test, trained.maml, 6, 4)
+    stream = images.test_stream(trained.splits.test, trained.maml.problem, 6, 4)
     assert learner.metadata["iteration"] == 2
-    assert answer == last_step(score_dict(evaluate(learner.model, stream, trained.maml.test_rule())))
+    assert answer == last_step(score_dict(evaluate(learner.model, stream, trained.maml.inner.test_rule())))
 
 
 def test_another_shot_than_in_the_training(trained):
@@ -140,7 +140,7 @@ def test_change_over_training(trained):
     first, kept, chosen = (trained.ask(Change(trained.maml, 2, at=at)) for at in (0, 6, None))
     model = trained.maml.build((3, 20, 20))
     stream = trained.splits.test.episodes(3, 1, 15, count=2)
-    assert first == asdict(analysis.change(model, stream, trained.maml.test_rule()))
+    assert first == asdict(analysis.change(model, stream, trained.maml.inner.test_rule()))
     assert first["cca"] != kept["cca"]
     best_at = load_learner(trained.store / trained.maml.name).metadata["iteration"]
     assert (kept == chosen) == (best_at == 6)
@@ -192,7 +192,7 @@ def test_curves_are_those_of_the_run(trained):
 @pytest.mark.parametrize("what", ["training", "inference"])
 @pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil"])
 def test_timing_needs_no_run_and_no_data(trained, tmp_path, what, algorithm):
-    measure = Timing(replace(trained.maml, algorithm=algorithm), what, 3)
+    measure = Timing(trained.maml.where(algorithm=algorithm), what, 3)
     answer = compute(measure, tmp_path, lambda _: pytest.fail("it reads the data"), CPU)
     assert measure.runs == ()
     assert answer["mean"] > 0
@@ -223,7 +223,7 @@ def test_an_answer_is_found_as_it_was_given(kind, trained):
     assert "CPU" in answer["device"]
     kept = json.loads((trained.store / "measured" / f"{name_of(measure)}.json").read_text())
     assert kept["question"]["kind"].lower() == kind
-    assert as_dict(trained.anil if kind == "curves" else trained.maml) in kept["question"].values()
+    assert (trained.anil if kind == "curves" else trained.maml).as_json() in kept["question"].values()
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_a_damaged_answer_is_named(damage, trained, tmp_path):
 
 
 def test_a_run_that_is_not_trained_is_named(trained):
-    absent = replace(trained.maml, seed=7)
+    absent = trained.maml.where(seed=7)
     with pytest.raises(FileNotFoundError, match=absent.name):
         trained.ask(Accuracy(absent))
     with pytest.raises(FileNotFoundError, match=r"at-5\.safetensors"):

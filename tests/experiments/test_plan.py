@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,20 @@ from innerloop.experiments.questions import Accuracy, Change, Curves, Measure, R
 from innerloop.outer import meta_train
 from innerloop.runs import images
 from innerloop.runs.checkpoint import load_checkpoint
-from innerloop.runs.config import Spec, as_dict
+from innerloop.runs.config import Spec
 from innerloop.runs.folder import alone, claimed
-from innerloop.runs.sources import How
+from innerloop.runs.images import Compute
+from innerloop.runs.sources import Source
 from innerloop.runs.trainer import Interrupted
 
-CPU = How(device="cpu")
+CPU = Compute(device="cpu")
 
 
 @pytest.fixture(scope="module")
 def maml(tmp_path_factory) -> Spec:
     data = tiny.pictures(tmp_path_factory.mktemp("campaign") / "shapes", each=16)
-    return Spec(
-        data=str(data), algorithm="maml", way=3, shot=1, query=2, tasks=2, steps=1, lr=0.4, width=4, size=20,
+    return Spec().where(
+        data=str(data), algorithm="maml", way=3, shot=1, query=2, meta_batch=2, steps=1, lr=0.4, width=4, size=20,
         pooling="stride", iterations=4, keep=2, log_every=1, val_every=2, val_episodes=2, test_episodes=3,
         test_query=2, test_steps=1,
     )  # fmt: skip
@@ -44,11 +44,11 @@ def maml(tmp_path_factory) -> Spec:
 @pytest.fixture(autouse=True)
 def same_cache(maml, monkeypatch):
     """The pictures are decoded once for all tests here."""
-    monkeypatch.setenv("INNERLOOP_CACHE", str(Path(maml.data).parent / "cache"))
+    monkeypatch.setenv("INNERLOOP_CACHE", str(Path(maml.problem.data).parent / "cache"))
 
 
 def other(maml: Spec) -> Spec:
-    return replace(maml, seed=1)
+    return maml.where(seed=1)
 
 
 def questions(maml: Spec) -> list[Measure]:
@@ -86,7 +86,10 @@ def carry(monkeypatch):
         monkeypatch.setattr(campaign, "train_images", train)
         monkeypatch.setattr(campaign, "compute", compute)
         told.missing = carry_out(
-            measures, store, lambda spec: replace(CPU, source=source if spec.data == "omniglot" else None), told.append
+            measures,
+            store,
+            lambda spec: (CPU, Source(source if spec.problem.data == "omniglot" else None)),
+            told.append,
         )
         return told
 
@@ -105,8 +108,8 @@ def whole(maml, tmp_path_factory) -> Path:
     """A store that nothing disturbed."""
     store = tmp_path_factory.mktemp("whole") / "store"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INNERLOOP_CACHE", str(Path(maml.data).parent / "cache"))
-        assert carry_out(questions(maml), store, lambda _: CPU, lambda _: None) == {}
+        patch.setenv("INNERLOOP_CACHE", str(Path(maml.problem.data).parent / "cache"))
+        assert carry_out(questions(maml), store, lambda _: (CPU, Source()), lambda _: None) == {}
     return store
 
 
@@ -136,7 +139,7 @@ def test_everything_is_made_once(maml, tmp_path, carry):
 
 
 def test_a_new_question_trains_nothing_that_is_there(maml, copied, carry):
-    anil = replace(maml, algorithm="anil")
+    anil = maml.where(algorithm="anil")
     told = carry([*questions(maml), Accuracy(maml, nil=True), Resemblance(anil, maml, 1)], copied)
     assert told.trained == [anil]
     assert told.computed == [Accuracy(maml, nil=True), Resemblance(anil, maml, 1)]
@@ -172,13 +175,15 @@ def test_a_deleted_run_is_trained_again_once_an_answer_needs_it(what, maml, whol
 
 @pytest.mark.parametrize("lost", ["best.safetensors", "at-{}.safetensors"])
 def test_a_run_that_lost_a_checkpoint_says_what_to_delete(lost, maml, copied, carry):
-    measures = [Accuracy(maml, frozen=1), Accuracy(maml, frozen=1, at=maml.keep)]
+    measures = [Accuracy(maml, frozen=1), Accuracy(maml, frozen=1, at=maml.schedule.keep)]
     for measure in measures:
         path_of(measure, copied).unlink(missing_ok=True)
-    (copied / maml.name / lost.format(maml.keep)).unlink()
+    (copied / maml.name / lost.format(maml.schedule.keep)).unlink()
     missing = carry(measures, copied).missing
     (why,) = missing.values()
-    assert f"is a finished run without its {lost.format(maml.keep)}: delete the folder to train it again" in why
+    assert (
+        f"is a finished run without its {lost.format(maml.schedule.keep)}: delete the folder to train it again" in why
+    )
     shutil.rmtree(copied / maml.name)
     told = carry(measures, copied)
     assert (told.trained, told.missing) == ([maml], {})
@@ -260,7 +265,7 @@ def test_stopped_between_answers_it_computes_the_others(maml, whole, copied, car
 
     monkeypatch.setattr(campaign, "compute", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(measures, copied, lambda _: CPU, lambda _: None)
+        carry_out(measures, copied, lambda _: (CPU, Source()), lambda _: None)
     monkeypatch.setattr(campaign, "compute", real)
     told = carry(measures, copied)
     assert (told.trained, told.computed) == ([], measures[2:])
@@ -275,7 +280,7 @@ BUSY = "another process is at work on it: give the same command again later"
 
 def test_a_run_that_another_process_trains_is_left_to_it(maml, tmp_path, carry):
     measures, store = questions(maml), tmp_path / "store"
-    with claimed(store / maml.name, as_dict(maml)):
+    with claimed(store / maml.name, maml.as_json()):
         told = carry(measures, store)
     assert told.missing == dict.fromkeys([measures[0], measures[1], measures[3], measures[4]], BUSY)
     assert told.computed == [measures[2]]
@@ -299,7 +304,7 @@ def test_an_answer_that_another_process_computes_is_left_to_it(maml, whole, copi
 
 
 def test_a_missing_data_set_costs_its_own_measures_alone(maml, tmp_path, carry):
-    absent = replace(maml, data="omniglot", split="reference", size=20)
+    absent = maml.where(data="omniglot", split="reference", size=20)
     measures = [Accuracy(absent), Accuracy(maml), Change(absent, 1), Timing(absent, "inference", 1)]
     told = carry(measures, tmp_path / "store", source=tmp_path / "nowhere")
     assert set(told.missing) == {Accuracy(absent), Change(absent, 1)}
@@ -321,7 +326,7 @@ def test_a_data_set_that_went_missing_after_the_training(maml, copied, carry, mo
 
 
 def test_a_head_whose_body_is_missing(maml, tmp_path, carry):
-    head = replace(maml, algorithm="anil", body=maml.name, keep=0)
+    head = maml.where(algorithm="anil", body=maml.name, keep=0)
     told = carry([Accuracy(head)], tmp_path / "alone")
     assert list(told.missing) == [Accuracy(head)]
     assert f"there is no checkpoint {maml.name}" in told.missing[Accuracy(head)]
@@ -333,25 +338,25 @@ def test_a_head_whose_body_is_missing(maml, tmp_path, carry):
 
 def test_a_device_that_is_not_there_is_said_at_once(maml, tmp_path):
     with pytest.raises(ValueError, match="no device 'cuda:99' here"):
-        carry_out(questions(maml), tmp_path, lambda _: How(device="cuda:99"), lambda _: None)
+        carry_out(questions(maml), tmp_path, lambda _: (Compute(device="cuda:99"), Source()), lambda _: None)
 
 
 # Settings
 
 
 def test_settings_do_not_mix_in_one_store(maml, whole, copied, carry):
-    longer = replace(maml, iterations=6)
+    longer = maml.where(iterations=6)
     told = carry([*questions(maml), *questions(longer)], copied)
     assert told.trained == [longer, other(longer)]
-    assert told.computed == [measure for measure in told.computed if subject(measure).iterations == 6]
+    assert told.computed == [measure for measure in told.computed if subject(measure).schedule.iterations == 6]
     assert len(told.computed) == 5
     for run in (maml, other(maml)):
         tiny.same_run(copied / run.name, whole / run.name)
     assert answers(questions(maml), copied) == answers(questions(maml), whole)
     for run in (maml, longer):
-        assert json.loads((copied / run.name / "spec.json").read_text()) == as_dict(run)
+        assert json.loads((copied / run.name / "spec.json").read_text()) == run.as_json()
         kept = json.loads((copied / "measured" / f"{name_of(Accuracy(run))}.json").read_text())
-        assert kept["question"]["run"] == as_dict(run)
+        assert kept["question"]["run"] == run.as_json()
         assert find(Curves(run), copied)
     assert find(Accuracy(longer), whole) is None
 
@@ -384,16 +389,16 @@ def test_what_is_left_of_a_half_done_run_is_by_its_own_rate(maml, tmp_path, tria
 
 
 def test_what_is_left_of_a_new_run_is_tried_once_for_all_seeds(maml, tmp_path, trials):
-    def left(*runs: Spec, how: How = CPU) -> list[float]:
+    def left(*runs: Spec, how: Compute = CPU) -> list[float]:
         return [seconds_left(training, tmp_path, how) for training in trainings(map(Accuracy, runs), tmp_path)]
 
-    assert left(maml, other(maml), replace(maml, iterations=8), replace(maml, meta_lr=1, keep=0)) == [2, 4, 2, 2]
+    assert left(maml, other(maml), maml.where(iterations=8), maml.where(meta_lr=1, keep=0)) == [2, 4, 2, 2]
     assert trials == [maml]
-    assert left(replace(maml, algorithm="anil"), replace(maml, way=2)) == [2, 2]
+    assert left(maml.where(algorithm="anil"), maml.where(way=2)) == [2, 2]
     assert len(trials) == 3
-    assert left(maml, how=How(device="cpu", chunk_size=1)) == [2]
+    assert left(maml, how=Compute(device="cpu", chunk_size=1)) == [2]
     assert len(trials) == 4, "fewer tasks at once take longer"
-    assert left(replace(maml, width=8, iterations=0)) == [0]
+    assert left(maml.where(width=8, iterations=0)) == [0]
     assert len(trials) == 4, "a run of no iterations needs no trial"
     rates = json.loads((tmp_path / "rates.json").read_text())
     assert set(rates.values()) == {0.5, 0.0}
@@ -401,8 +406,8 @@ def test_what_is_left_of_a_new_run_is_tried_once_for_all_seeds(maml, tmp_path, t
 
 
 def test_what_is_left_counts_validations_and_the_test(maml, tmp_path, trials, monkeypatch):
-    monkeypatch.setattr(estimates, "_task", lambda measure, _: 0.01 if measure.run.test_query == 7 else 0.1)
-    spec = replace(maml, iterations=8, keep=0, val_every=3, val_episodes=20, query=7, test_episodes=50, test_query=2)
+    monkeypatch.setattr(estimates, "_task", lambda measure, _: 0.01 if measure.run.problem.test_query == 7 else 0.1)
+    spec = maml.where(iterations=8, keep=0, val_every=3, val_episodes=20, query=7, test_episodes=50, test_query=2)
     (training,) = trainings([Accuracy(spec)], tmp_path)
     assert seconds_left(training, tmp_path, CPU) == pytest.approx(8 * 0.5 + 3 * 20 * 0.01 + 50 * 0.1)
     assert len(trials) == 1
@@ -410,7 +415,7 @@ def test_what_is_left_counts_validations_and_the_test(maml, tmp_path, trials, mo
 
 @pytest.mark.parametrize("algorithm", ["maml", "anil", "nil", "multitask", "multiclass"])
 def test_every_kind_of_run_can_be_tried(algorithm, maml, tmp_path):
-    (training,) = trainings([Accuracy(replace(maml, algorithm=algorithm))], tmp_path)
+    (training,) = trainings([Accuracy(maml.where(algorithm=algorithm))], tmp_path)
     assert 0 < seconds_left(training, tmp_path, CPU) < 60
 
 
@@ -434,7 +439,7 @@ def test_what_a_measure_takes_is_tried_on_one_task(maml, tmp_path, monkeypatch):
 
 
 def test_every_kind_of_measure_can_be_tried(maml, tmp_path):
-    nil, anil = replace(maml, algorithm="nil"), replace(maml, algorithm="anil")
+    nil, anil = maml.where(algorithm="nil"), maml.where(algorithm="anil")
     for measure in (*questions(maml), Accuracy(nil, nil=True, shot=2), Resemblance(maml, anil, 1), Change(anil, 2)):
         assert answer_seconds(measure, tmp_path, CPU) < 10
     for what in ("training", "inference"):

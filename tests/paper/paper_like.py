@@ -25,11 +25,11 @@ def answer_to(question: Measure) -> dict[str, Any]:
         case Change():
             return {"cca": layers(0.95, 0.3), "cka": layers(0.97, 0.4), "distance": layers(0.1, 1.0)}
         case Resemblance(first, second):
-            start = 0.3 + 0.05 * first.shot + 0.01 * first.seed + 0.002 * second.seed
+            start = 0.3 + 0.05 * first.problem.shot + 0.01 * first.seed + 0.002 * second.seed
             values = {layer: start + 0.1 * i for i, layer in enumerate(LAYERS)}
             return {kind: {when: dict(values) for when in WHENS} for kind in ("cca", "cka")}
         case Curves(run):
-            top = 0.62 if run.algorithm == "anil" else 0.6
+            top = 0.62 if run.inner.algorithm == "anil" else 0.6
             return {"iteration": [5, 10], "loss": [1.5, 1.1], "accuracy": [0.3, top]} | {
                 "val_iteration": [2, 4, 6, 8], "val_accuracy": [0.2, 0.4, 0.5, top]}  # fmt: skip
     raise AssertionError(question)

@@ -183,14 +183,24 @@ def test_what_is_asked_of_which_network():
     assert asked("table5", "Multiclass training-NIL head", MINI5) == Accuracy(multiclass, nil=True, shot=5)
     assert asked("table5", "Multiclass training-NIL head", MINI1) == Accuracy(multiclass, nil=True)
     assert asked("table5", "Random features-NIL head", MINI5) == Accuracy(random, nil=True, shot=5)
-    assert (multiclass.shot, random.shot, random.iterations, multiclass.algorithm) == (1, 1, 0, "multiclass")
+    assert (multiclass.problem.shot, random.problem.shot, random.schedule.iterations, multiclass.inner.algorithm) == (
+        1,
+        1,
+        0,
+        "multiclass",
+    )
     head = scale.head(MINI5, "multiclass", 1)
     assert asked("table7", "Multiclass pretrain-MAML head", MINI5) == Accuracy(head)
-    assert (head.body, head.shot, head.iterations, head.algorithm) == (multiclass.name, 5, 6000, "anil")
+    assert (head.inner.body, head.problem.shot, head.schedule.iterations, head.inner.algorithm) == (
+        multiclass.name,
+        5,
+        6000,
+        "anil",
+    )
     assert Timing(scale.timed(MINI1, "fomaml"), "training", 2000) in table("table6").measures(scale)
     resemblance = asked("table8", "(Multitask pretrain, MAML)", "CCA Similarity")
     assert isinstance(resemblance, Resemblance)
-    assert (resemblance.first.algorithm, resemblance.second) == ("multitask", scale.run(MINI1, "maml", 2))
+    assert (resemblance.first.inner.algorithm, resemblance.second) == ("multitask", scale.run(MINI1, "maml", 2))
 
 
 @pytest.mark.parametrize(("name", "runs", "seeds"), [("smoke", 44, 2), ("small", 44, 2), ("paper", 66, 3)])
@@ -212,9 +222,9 @@ def test_tables_and_figures_share_their_runs(name, runs, seeds):
 def test_bodies_are_trained_before_the_heads_on_them(scale, tmp_path):
     plan = [training.spec for training in trainings(table("table7").measures(scale), tmp_path)]
     names = [spec.name for spec in plan]
-    heads = [spec for spec in plan if spec.body]
+    heads = [spec for spec in plan if spec.inner.body]
     assert len(heads) == 8 * scale.seeds
-    assert all(names.index(spec.body) < names.index(spec.name) for spec in heads)
+    assert all(names.index(spec.inner.body) < names.index(spec.name) for spec in heads)
     assert [spec.seed for spec in plan] == sorted(spec.seed for spec in plan), "a whole seed before the next"
 
 
@@ -254,9 +264,11 @@ def test_kept_checkpoints_are_written_by_the_run(name):
     kept = [measure for measure in measures if isinstance(measure, Accuracy | Change) and measure.at is not None]
     assert kept
     for measure in kept:
-        assert measure.at == 0 or (measure.run.keep and measure.at % measure.run.keep == 0)
-        assert measure.at <= measure.run.iterations
-    assert {measure.at for measure in kept} >= {measure.run.iterations for measure in kept}, "the last one is kept too"
+        assert measure.at == 0 or (measure.run.schedule.keep and measure.at % measure.run.schedule.keep == 0)
+        assert measure.at <= measure.run.schedule.iterations
+    assert {measure.at for measure in kept} >= {measure.run.schedule.iterations for measure in kept}, (
+        "the last one is kept too"
+    )
 
 
 # The import

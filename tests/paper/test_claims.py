@@ -159,7 +159,11 @@ def with_layer(kind: str, layer: str, value: float, *, problem: str = MINI5, che
 def about(question: Any, problem: str) -> bool:
     run = question.first if isinstance(question, Resemblance) else question.run
     base = scale_of(1).problems[problem]
-    return (run.data, run.way, run.shot) == (base.data, base.way, base.shot)
+    return (run.problem.data, run.problem.way, run.problem.shot) == (
+        base.problem.data,
+        base.problem.way,
+        base.problem.shot,
+    )
 
 
 def at(question: Any) -> int | None:
@@ -182,7 +186,7 @@ def anil_differs(points: float, problem: str = MINI5, *, what: str = "val_accura
     def changed(question: Any, answer: dict[str, Any]) -> dict[str, Any]:
         if question.run.algorithm != "anil" or not about(question, problem):
             return answer
-        maml = answer_to(replace(question, run=replace(question.run, algorithm="maml")))[what]
+        maml = answer_to(replace(question, run=question.run.where(algorithm="maml")))[what]
         if what == "loss":
             return answer | {what: [value + points / 100 * 1.3 for value in maml]}  # MAML's mean is 1.3
         return answer | {what: [value + points / 100 for value in maml]}
@@ -207,7 +211,7 @@ def mixed_pairs(change: Any):
     """Comparisons of ANIL with MAML."""
 
     def changed(question: Resemblance, answer: dict[str, Any]) -> dict[str, Any]:
-        if question.first.algorithm == question.second.algorithm:
+        if question.first.inner.algorithm == question.second.inner.algorithm:
             return answer
         values = {layer: change(i, value) for i, (layer, value) in enumerate(answer["cca"]["pre-pre"].items())}
         return {"cca": {"pre-pre": values}}

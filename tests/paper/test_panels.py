@@ -44,7 +44,9 @@ def test_a_pair_of_seeds_is_asked_for_once(seeds):
     assert len(pairs) == len(set(pairs))
     assert orders == pairs, "so that rows of a table and points of Figure 11 stand for the same seeds"
     assert wider[: len(pairs)] == pairs, "a further seed adds pairs and changes none"
-    assert {(question.first.algorithm, question.second.algorithm) for question in mixed} <= {("anil", "maml")}
+    assert {(question.first.inner.algorithm, question.second.inner.algorithm) for question in mixed} <= {
+        ("anil", "maml")
+    }
 
 
 def test_fit_is_least_squares():

@@ -28,10 +28,10 @@ def made_up(measure: Measure) -> dict[str, Any]:
 
 def _accuracy(asked: Accuracy, draw: random.Random) -> dict[str, Any]:
     run = asked.run
-    base = 32.9 if run.iterations == 0 else QUALITY[run.algorithm] + (14 if run.shot == 5 else 0)
-    base += 47 if run.data == "omniglot" else 0
+    base = 32.9 if run.schedule.iterations == 0 else QUALITY[run.inner.algorithm] + (14 if run.problem.shot == 5 else 0)
+    base += 47 if run.problem.data == "omniglot" else 0
     base = (base - 0.3 * asked.frozen + draw.gauss(0, 0.5)) / 100
-    return {"accuracy": min(base, 0.99), "interval": 0.008, "episodes": run.test_episodes}
+    return {"accuracy": min(base, 0.99), "interval": 0.008, "episodes": run.problem.test_episodes}
 
 
 def _change(asked: Change, draw: random.Random) -> dict[str, Any]:
@@ -47,7 +47,9 @@ def _change(asked: Change, draw: random.Random) -> dict[str, Any]:
 
 
 def _resemblance(asked: Resemblance, draw: random.Random) -> dict[str, Any]:
-    low = {"multiclass": 0.03, "multitask": 0.2}.get(asked.first.algorithm, 0.0 if asked.first.iterations else 0.1)
+    low = {"multiclass": 0.03, "multitask": 0.2}.get(
+        asked.first.inner.algorithm, 0.0 if asked.first.schedule.iterations else 0.1
+    )
     base = {layer: draw.uniform(0.4, 0.65) - low for layer in LAYERS}
     times = ("pre-pre", "pre-post", "post-pre", "post-post")
     cca = {when: {layer: value + draw.gauss(0, 0.01) for layer, value in base.items()} for when in times}
@@ -56,12 +58,12 @@ def _resemblance(asked: Resemblance, draw: random.Random) -> dict[str, Any]:
 
 def _curves(asked: Curves, draw: random.Random) -> dict[str, Any]:
     run = asked.run
-    steps = list(range(run.log_every, run.iterations + 1, run.log_every))
-    checks = list(range(run.val_every, run.iterations + 1, run.val_every))
-    top = QUALITY[run.algorithm] / 100
+    steps = list(range(run.schedule.log_every, run.schedule.iterations + 1, run.schedule.log_every))
+    checks = list(range(run.schedule.val_every, run.schedule.iterations + 1, run.schedule.val_every))
+    top = QUALITY[run.inner.algorithm] / 100
 
     def learned(at: int) -> float:
-        return 0.2 + (top - 0.2) * (1 - math.exp(-4 * at / run.iterations)) + draw.gauss(0, 0.01)
+        return 0.2 + (top - 0.2) * (1 - math.exp(-4 * at / run.schedule.iterations)) + draw.gauss(0, 0.01)
 
     seen = [learned(at) for at in steps]
     return {
@@ -74,18 +76,18 @@ def _curves(asked: Curves, draw: random.Random) -> dict[str, Any]:
 
 
 def _timing(asked: Timing, draw: random.Random) -> dict[str, Any]:
-    quick = {"anil": 0.5, "fomaml": 0.55}.get(asked.run.algorithm, 1) * (0.5 if asked.what == "inference" else 1)
-    mean = 0.02 * asked.run.shot * quick * draw.uniform(0.97, 1.03)
+    quick = {"anil": 0.5, "fomaml": 0.55}.get(asked.run.inner.algorithm, 1) * (0.5 if asked.what == "inference" else 1)
+    mean = 0.02 * asked.run.problem.shot * quick * draw.uniform(0.97, 1.03)
     return {"mean": mean, "median": mean * 0.97, "batches": asked.batches}
 
 
-RUN = Spec(data="glyphs", iterations=10)
+RUN = Spec().where(data="glyphs", iterations=10)
 ASKED = 'a <b>& "c"</b> | *d* _e_'  # must be shown as it is
 
 
 def a_scale(seeds: int = 2, name: str = "small") -> Scale:
     """Scales of other names ask of other runs."""
-    run = RUN if name == "small" else replace(RUN, iterations=20)
+    run = RUN if name == "small" else RUN.where(iterations=20)
     return Scale(name, seeds, {"glyphs": run}, episodes=4, checkpoint_episodes=4, batches=3)
 
 
@@ -93,7 +95,7 @@ def a_table(*claims: Claim, **changes: Any) -> Table:
     """Two rows of accuracies and one of nothing; the seed is the repeat."""
 
     def cell(scale: Scale, row: str, column: str, repeat: int) -> Cell | None:
-        run = replace(scale.problems["glyphs"], seed=repeat, shot=len(row), way=len(column))
+        run = scale.problems["glyphs"].where(seed=repeat, shot=len(row), way=len(column))
         return None if row == "later" else accuracy(run)
 
     table = Table(
@@ -124,6 +126,6 @@ def a_figure(*claims: Claim) -> Figure:
 
     return Figure(
         name="figure2", title="Likeness", about="shapes", published="All near 1.",
-        questions=lambda scale: {seed: Accuracy(replace(RUN, seed=seed), nil=True) for seed in range(scale.seeds)},
+        questions=lambda scale: {seed: Accuracy(RUN.where(seed=seed), nil=True) for seed in range(scale.seeds)},
         panels=panels, claims=claims,
     )  # fmt: skip
