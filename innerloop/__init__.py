@@ -2,7 +2,6 @@
 
 from innerloop.algorithms import anil, boil, fomaml, freeze, maml
 from innerloop.classifier import FewShotClassifier
-from innerloop.closed_form import Prototypes, Ridge
 from innerloop.data import folder, glyphs, load, mini_imagenet, omniglot
 from innerloop.data.bank import Bank
 from innerloop.data.episodes import EpisodeStream, sample
@@ -10,6 +9,7 @@ from innerloop.descent import learnable_step_sizes
 from innerloop.device import tune_cpu
 from innerloop.embedding import embed, head_of
 from innerloop.evaluation import Score, evaluate
+from innerloop.heads import Prototypes, Ridge
 from innerloop.inner import InnerLoop, Loss, adapt, predict
 from innerloop.norm import TaskNorm, task_norms
 from innerloop.outer import Step, meta_gradient, meta_train

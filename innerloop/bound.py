@@ -15,9 +15,10 @@ from torch.func import grad
 
 from innerloop.accuracy import check_label, largest_label
 from innerloop.descent import Gradient, Objective, descend, last, linear_grad, loop_grad
-from innerloop.heads import first_head, head_parts, into
+from innerloop.head_start import first_head, head_parts, into
 from innerloop.norm import query_outputs
 from innerloop.params import Params, chosen, slots_of
+from innerloop.recall import recalled
 from innerloop.split import Parts, kind_of, look
 from innerloop.tasks import Episodes, check_episodes, check_items, over_tasks, pick_chunk_size
 from innerloop.trees import Tree, as_tree, each, joined, read_by
@@ -120,7 +121,8 @@ class Bound:
             module = self.model.get_submodule(self.inner.head)
             return into(module, lambda x: parts.back(own, x), support, what=self.inner.head)
 
-        return {**own, **first_head(own, self.head, self.inner.head_start, way, support_y, features)}
+        apart = {name: p.view_as(p) for name, p in own.items()}  # a step knows no way from the body to the head's start
+        return {**apart, **first_head(own, self.head, self.inner.head_start, way, support_y, features)}
 
     def _way(self, support_y: Tree) -> int:
         """How many outputs a head that starts anew gets; 0 where it starts as it is."""
@@ -131,6 +133,11 @@ class Bound:
         if kind not in self._parts:
             self._parts[kind] = look(self.model, self.inner, self.adapting, self.replaced, x, y)
         return kind, self._parts[kind]
+
+
+def bound_to(model: nn.Module, inner: InnerLoop) -> Bound:
+    """The model bound to the inner loop: as before, where neither has changed since."""
+    return recalled(model, inner, lambda: Bound(model, inner))
 
 
 def _plain(support: Tree, support_y: Tree) -> bool:

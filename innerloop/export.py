@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.classifier import FewShotClassifier
-from innerloop.closed_form import Prototypes, Ridge
 from innerloop.data.episodes import as_floats
 from innerloop.embedding import check_alone
 from innerloop.frozen import Rule, answering
+from innerloop.heads import Prototypes, Ridge
 from innerloop.norm import Statistics, settled
 from innerloop.params import children
 from innerloop.predictors import NIL

@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from innerloop.closed_form import Prototypes, Ridge
 from innerloop.embedding import check_alone
+from innerloop.heads import Prototypes, Ridge
 from innerloop.inner import InnerLoop
 from innerloop.norm import Statistics
 from innerloop.predictors import NIL, features

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.bound import Bound
+from innerloop.bound import Bound, bound_to
 from innerloop.descent import Optimizer, StepSizes, check_step_sizes
-from innerloop.heads import HeadStart
+from innerloop.head_start import HeadStart
 from innerloop.norm import Statistics, check_statistics
 from innerloop.tasks import Episodes
 from innerloop.trees import Tree
@@ -40,7 +40,7 @@ class InnerLoop:
         first_order: leave second derivatives out of the meta-gradient.
         loss: of one task, in the inner loop and in the outer one.
         statistics: whose normalise the query set, see `innerloop.norm`.
-        head_start: what the head starts from, see `innerloop.heads`.
+        head_start: what the head starts from, see `innerloop.head_start`.
         head: what the head is called, where `head_start` is not "learnt".
         clip: clip each element of the inner gradients to [-clip, clip].
         optimizer: a pure function in place of plain descent, such as `innerloop.descent.adam()`.
@@ -86,13 +86,13 @@ class InnerLoop:
 
     def bind(self, model: nn.Module) -> Bound:
         """See `innerloop.bind`."""
-        return Bound(model, self)
+        return bound_to(model, self)
 
     def __call__(
         self, model: nn.Module, episodes: Episodes, *, chunk_size: int | None = None, every_step: bool = False
     ) -> Tree:
         """See `predict`."""
-        return Bound(model, self)(episodes, chunk_size=chunk_size, every_step=every_step)
+        return bound_to(model, self)(episodes, chunk_size=chunk_size, every_step=every_step)
 
 
 def predict(
@@ -116,9 +116,9 @@ def predict(
     Raises:
         ValueError: an `adapt` pattern matches nothing, labels and outputs do not fit, or a norm would be wrong.
     """
-    return Bound(model, inner)(episodes, chunk_size=chunk_size, every_step=every_step)
+    return bound_to(model, inner)(episodes, chunk_size=chunk_size, every_step=every_step)
 
 
 def adapt(model: nn.Module, support_x: Tree, support_y: Tree, inner: InnerLoop) -> dict[str, Tensor]:
     """Learn one task, (s, *x) and (s,), and return the state dict of the adapted model: `load_state_dict` takes it."""
-    return Bound(model, inner).adapt(support_x, support_y)
+    return bound_to(model, inner).adapt(support_x, support_y)

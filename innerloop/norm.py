@@ -138,12 +138,12 @@ def settled(model: nn.Module, support_x: Tree) -> nn.Module:
         ValueError: a norm ran more than once, so that it has two statistics.
     """
     copy = deepcopy(model)
-    before, _scope.noted = _scope.noted, (noted := {})
+    noted = _scope.noted = {}
     try:
         with torch.no_grad():
             run(copy, each(torch.clone, support_x))
     finally:
-        _scope.noted = before
+        _scope.noted = None
     for name, module in list(copy.named_modules()):
         if isinstance(module, TaskNorm) and module in noted:
             if len(noted[module]) > 1:

@@ -7,16 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.heads import into
+from innerloop.head_start import into
 from innerloop.inner import Loss
 from innerloop.norm import Statistics, check_norms, check_statistics, query_outputs
 from innerloop.params import children, is_chain, lock_of
+from innerloop.recall import in_transform, recalled
 from innerloop.split import check_seen
 from innerloop.tasks import Episodes, check_episodes, over_tasks, pick_chunk_size
 from innerloop.trees import Tree, each, run
@@ -99,33 +100,29 @@ class NIL:
         check_statistics(self.statistics)
         if not (isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"temperature must be a finite number above 0, got {self.temperature}")
-        check_way(self.way)
-
-    def bind(self, model: nn.Module) -> BoundPredictor:
-        """See `innerloop.bind`."""
-        return ByFeatures(model, self)
+        if self.way is not None and (isinstance(self.way, bool) or not isinstance(self.way, int) or self.way < 1):
+            raise ValueError(f"way must be a whole number from 1, or None, got {self.way!r}")
 
     def __call__(
-        self, model: nn.Module, episodes: Episodes, *, chunk_size: int | None = None, every_step: bool = False
+        self,
+        model: nn.Module,
+        episodes: Episodes,
+        *,
+        chunk_size: int | None = None,
+        every_step: bool = False,  # noqa: ARG002  the signature of a predictor
     ) -> Tensor:
         """Query outputs, (1, t, q, w): there is no step to take."""
-        return ByFeatures(model, self)(episodes, chunk_size=chunk_size, every_step=every_step)
+        return by_features(model, episodes, self, self.answer, chunk_size)
 
     def answer(self, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
-        """From features (s, f) and (q, f) and one-hot labels (s, w) to log-probabilities (q, w)."""
+        """From features (s, f) and (q, f) and one-hot targets (s, w) to log-probabilities (q, w)."""
         support, query = F.normalize(support, dim=1), F.normalize(query, dim=1)
         weights = (query @ support.T / self.temperature).softmax(1)
         return (weights @ targets).clamp_min(1e-30).log()
 
 
-def check_way(way: object) -> None:
-    """Refuse what is no number of outputs."""
-    if way is not None and (isinstance(way, bool) or not isinstance(way, int) or way < 1):
-        raise ValueError(f"way must be a whole number from 1, or None, got {way!r}")
-
-
 class Comparer(Protocol):
-    """A predictor that takes no step and sees features alone."""
+    """What `by_features` has to know of a predictor that compares features."""
 
     @property
     def way(self) -> int | None:
@@ -142,54 +139,59 @@ class Comparer(Protocol):
         """Whose normalise the query set."""
         ...
 
-    def answer(self, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
-        """For one task, from features (s, f) and (q, f) and one-hot labels (s, w) to outputs (q, w)."""
-        ...
+
+def by_features(
+    model: nn.Module,
+    episodes: Episodes,
+    predictor: Comparer,
+    answer: Callable[[Tensor, Tensor, Tensor], Tensor],
+    chunk_size: int | None = None,
+) -> Tensor:
+    """Query outputs, (1, t, q, w), of a predictor that takes no step and sees features alone.
+
+    Args:
+        answer: for one task, from features (s, f), one-hot labels (s, w) and features (q, f) to outputs (q, w).
+
+    Raises:
+        ValueError: a label does not fit `way`, a class has no support items, or the model has no such head.
+    """
+    episodes = check_episodes(episodes)
+    labels = episodes.support_y
+    body = recalled(model, predictor, lambda: _Body(model, predictor))
+    body.look(each(lambda x: x[0], episodes.support_x))
+    size = pick_chunk_size(episodes, chunk_size) if body.batched else 1
+    way = predictor.way or int(labels.max()) + 1
+    if labels.device.type == "cpu" and int(labels.max()) >= way:
+        raise ValueError(f"label {int(labels.max())} does not fit {way} ways: raise `way`")
+
+    def one_task(support_x: Tree, support_y: Tensor, query_x: Tree, *, looped: bool) -> Tensor:  # noqa: ARG001
+        support = body.network(support_x).flatten(1)
+        query = query_outputs(body.network, support_x, query_x, predictor.statistics).flatten(1)
+        return answer(support, F.one_hot(support_y.long(), way).to(support.dtype), query)
+
+    result, batched = over_tasks(one_task, episodes[:3], size)
+    body.batched &= batched
+    return result.unsqueeze(0)
 
 
-class ByFeatures:
-    """A model with a predictor that compares features, bound: from episodes to query outputs, (1, t, q, w)."""
+class _Body:
+    """A model without its head, and whether vmap can batch it."""
 
-    def __init__(self, model: nn.Module, rule: Comparer) -> None:
-        self.model, self.rule = model, rule
-        self.network = features(model, rule.head)
-        self._looked: set[Any] = set()
-        self._batched = True
+    def __init__(self, model: nn.Module, predictor: Comparer) -> None:
+        check_norms(model, predictor.statistics)
+        self.model: nn.Module = model
+        self.statistics: Statistics = predictor.statistics
+        self.network = features(model, predictor.head)
+        self.batched, self._looked = True, in_transform()
 
-    def __call__(
-        self,
-        episodes: Episodes,
-        *,
-        chunk_size: int | None = None,
-        every_step: bool = False,  # noqa: ARG002  the signature of a predictor
-    ) -> Tensor:
-        """See `Predictor`."""
-        episodes, rule = check_episodes(episodes), self.rule
-        self._look(each(lambda x: x[0], episodes.support_x))
-        size = pick_chunk_size(episodes, chunk_size) if self._batched else 1
-        way = rule.way or int(episodes.support_y.max()) + 1
-        if episodes.support_y.device.type == "cpu" and int(episodes.support_y.max()) >= way:
-            raise ValueError(f"label {int(episodes.support_y.max())} does not fit {way} ways: raise `way`")
-
-        def one_task(support_x: Tree, support_y: Tensor, query_x: Tree, *, looped: bool) -> Tensor:  # noqa: ARG001
-            support = self.network(support_x).flatten(1)
-            query = query_outputs(self.network, support_x, query_x, rule.statistics).flatten(1)
-            return rule.answer(support, F.one_hot(support_y.long(), way).to(support.dtype), query)
-
-        result, batched = over_tasks(one_task, episodes[:3], size)
-        self._batched &= batched
-        return result.unsqueeze(0)
-
-    def _look(self, x: Tree) -> None:
-        """Refuse norms that would give wrong numbers, once for each mode of the model."""
-        modes = tuple(module.training for module in self.model.modules())
-        if modes not in self._looked:
-            check_norms(self.model, self.rule.statistics)
+    def look(self, x: Tree) -> None:
+        """Refuse norms that would give wrong numbers, once."""
+        if not self._looked:
             with buffers_kept(self.model):
                 seen = watched(partial(self.network, x))
-            check_seen(seen, self.rule.statistics)
-            self._batched &= not seen.later
-            self._looked.add(modes)
+            check_seen(seen, self.statistics)
+            self.batched &= not seen.later
+            self._looked = True
 
 
 def features(model: nn.Module, head: str = "head") -> Callable[[Tree], Tensor]:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from innerloop.accuracy import check_targets
 from innerloop.descent import StepSize, sizes_for
-from innerloop.heads import into
+from innerloop.head_start import into
 from innerloop.norm import GATHERS, NO_SUPPORT, Statistics, check_norms
 from innerloop.params import Params, as_copies, as_function, cut, lock_of, names_of
+from innerloop.recall import in_transform
 from innerloop.trees import Tree, each, leaves, pytree, read_by, run
 from innerloop.watch import Ends, Seen, ending, fresh, is_lazy, loose, snapshot, tidy, trial, watched, written
 
@@ -53,6 +54,8 @@ def look(model: nn.Module, inner: InnerLoop, adapting: list[str], replaced: list
     Raises:
         ValueError: it would give wrong numbers, or the targets do not fit the loss.
     """
+    if in_transform():
+        return _unseen(model, inner, adapting, replaced)
     with lock_of(model):
         if is_lazy(model):
             with torch.no_grad():
@@ -83,13 +86,29 @@ def look(model: nn.Module, inner: InnerLoop, adapting: list[str], replaced: list
             back = end
         else:
             parts = _one_after_other(model, front, back, replaced, wrote, later, middle=fresh(first.outputs))
-        names = {all_[0]: all_ for all_ in names_of(model).values()}
-        shapes = {name: tuple(p.shape) for name, p in model.named_parameters() if name in adapting}
         odd = any(not isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(outputs))
         return Parts(
             tidy(parts[0], keepers), tidy(parts[1], keepers), _linear(model, back, later),
-            sizes_for(inner.lr, shapes, names), later or odd, bool(second.fused),
+            _sizes(model, inner, adapting), later or odd, bool(second.fused),
         )  # fmt: skip
+
+
+def _unseen(model: nn.Module, inner: InnerLoop, adapting: list[str], replaced: list[str]) -> Parts:
+    """Inside a transform of torch.func, where nothing can be watched: split by what the modules are."""
+    check_norms(model, inner.statistics)
+    for name, module in model.named_modules():
+        fused = isinstance(module, nn.LayerNorm | nn.modules.batchnorm._NormBase)  # pyright: ignore[reportPrivateUsage]
+        own = [f"{name}.{part}" if name else part for part, _ in module.named_parameters(recurse=False)]
+        if fused and not inner.first_order and set(own) & set(adapting):
+            raise ValueError(f"{name} is a {type(module).__name__} that adapts, wrong inside vmap: use TaskNorm")
+    front, back = cut(model, replaced)
+    once, step = _one_after_other(model, front, back, replaced, (True, True), later=False)
+    return Parts(once, step, _linear(model, back, later=False), _sizes(model, inner, adapting), False, False)
+
+
+def _sizes(model: nn.Module, inner: InnerLoop, adapting: list[str]) -> dict[str, StepSize]:
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters() if name in adapting}
+    return sizes_for(inner.lr, shapes, {all_[0]: all_ for all_ in names_of(model).values()})
 
 
 def check_seen(seen: Seen, statistics: Statistics) -> None:
@@ -102,7 +121,7 @@ def check_seen(seen: Seen, statistics: Statistics) -> None:
 
 def _one_after_other(
     model: nn.Module, front: nn.Module, back: nn.Module, names: Collection[str], wrote: tuple[bool, bool], later: bool,
-    middle: Tree,
+    middle: Tree = None,
 ) -> tuple[Callable[[Tree], Tree], Callable[[Params, Tree], Any]]:  # fmt: skip
     """The front with the model's own parameters, and the back as a function of those that are replaced."""
     lock, call = lock_of(model), as_function(back, model, names)

@@ -15,8 +15,8 @@ from cases import close
 from torch import nn
 
 from innerloop.algorithms import anil, boil, fomaml, freeze, maml
-from innerloop.closed_form import Prototypes, Ridge
 from innerloop.evaluation import evaluate
+from innerloop.heads import Prototypes, Ridge
 from innerloop.inner import InnerLoop, adapt, predict
 from innerloop.outer import meta_gradient, meta_train
 from innerloop.params import chosen

@@ -21,7 +21,7 @@ def meta(model, episodes, loss, steps, lr, adapts=lambda _: True, *, first_order
     rate = lr if callable(lr) else lambda *_: lr
     outputs, total = [], 0
     for support_x, support_y, query_x, query_y in zip(*episodes, strict=True):
-        params = first(own, support_x, support_y)
+        params = {n: p.view_as(p) for n, p in first(own, support_x, support_y).items()}
         params = {
             n: p if p.requires_grad else p.clone().requires_grad_(own[n].requires_grad) for n, p in params.items()
         }

@@ -135,7 +135,7 @@ def _accuracy(
         run.problem.test_query or asked.problem.shot,
     )
     score = evaluate(model, stream, predictor_of(measure, model), chunk_size=chunk_size, every_step=False)
-    return _last_step(score_dict(score))
+    return _last_step(dict(score_dict(score)))
 
 
 def _result(run: Spec, store: Path) -> dict[str, Any]:

@@ -66,18 +66,9 @@ class Adaptation:
         return {name: x.sum(0) for name, x in back.items()}
 
     def _less(self, moves: Mapping[str, Tensor], product: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: moves[name] - step_size(self.inner) * x for name, x in product.items()}
-
-
-def step_size(inner: InnerLoop) -> float:
-    """The one number that a policy's inner loop has.
-
-    Raises:
-        ValueError: it has several.
-    """
-    if not isinstance(inner.lr, int | float):
-        raise ValueError("a policy's inner loop has one step size, a number: give lr=0.1 or the like")
-    return inner.lr
+        size = self.inner.lr
+        assert isinstance(size, int | float)  # all that meta-RL takes
+        return {name: moves[name] - size * x for name, x in product.items()}
 
 
 @dataclass(frozen=True)

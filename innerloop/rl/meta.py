@@ -18,7 +18,7 @@ from innerloop.descent import descend, last, loop_grad
 from innerloop.inner import InnerLoop
 from innerloop.params import Params, chosen
 from innerloop.rl.advantages import Advantage, Samples, fit, samples, thinned
-from innerloop.rl.curvature import Adaptation, Fisher, flat, like, step_size
+from innerloop.rl.curvature import Adaptation, Fisher, flat, like
 from innerloop.rl.derivatives import Bend, Point
 from innerloop.rl.environment import Environment, Tasks
 from innerloop.rl.objective import divergence, reinforce, surrogate
@@ -108,8 +108,9 @@ def adapt(
             return reinforce(policy.outputs({**fixed, **params}, part.observations), part)
 
         begin = {name: fixed[name] for name in adapting}
-        sizes = dict.fromkeys(begin, step_size(inner))
-        parts.append(last(descend(objective, begin, 1, sizes, first_order=inner.first_order, gradient=loop_grad)))
+        assert isinstance(inner.lr, int | float)  # `check_plain`
+        steps = descend(objective, begin, 1, dict.fromkeys(begin, inner.lr), gradient=loop_grad)
+        parts.append(last(steps))
     return {**path, **{name: torch.cat([part[name] for part in parts]) for name in adapting}}
 
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from innerloop import Episodes, InnerLoop, embed, evaluate, head_of, meta_gradient
-from innerloop.closed_form import Prototypes, Ridge
 from innerloop.data.bank import Bank
+from innerloop.heads import Prototypes, Ridge
 from innerloop.models import backbone, conv4, input_of
 from innerloop.models.pretrained import best_here
 from innerloop.predictors import NIL, features
