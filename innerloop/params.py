@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from innerloop.trees import Tree, run
 
@@ -36,7 +37,7 @@ def chosen(model: nn.Module, patterns: tuple[str, ...]) -> list[str]:
         ValueError: a pattern matches no parameter, or only such as do not train.
     """
     names = names_of(model)
-    trains = {id(p) for p in model.parameters() if p.requires_grad}
+    trains = {id(p) for p in model.parameters() if p.requires_grad or is_functorch_wrapped_tensor(p)}
     picked: set[int] = set()
     for pattern in patterns:
         hit = {key for key, all_ in names.items() if any(fnmatchcase(n, pattern.removeprefix("!")) for n in all_)}

@@ -17,7 +17,7 @@ from innerloop.head_start import into
 from innerloop.inner import Loss
 from innerloop.norm import Statistics, check_norms, check_statistics, query_outputs
 from innerloop.params import children, is_chain, lock_of
-from innerloop.recall import in_transform, recalled
+from innerloop.recall import in_transform, recalled, waiting
 from innerloop.split import check_seen
 from innerloop.tasks import Episodes, check_episodes, over_tasks, pick_chunk_size
 from innerloop.trees import Tree, each, run
@@ -187,7 +187,7 @@ class _Body:
     def look(self, x: Tree) -> None:
         """Refuse norms that would give wrong numbers, once."""
         if not self._looked:
-            with buffers_kept(self.model):
+            with buffers_kept(self.model), waiting():
                 seen = watched(partial(self.network, x))
             check_seen(seen, self.statistics)
             self.batched &= not seen.later

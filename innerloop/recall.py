@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -35,6 +36,20 @@ def recalled(model: nn.Module, key: Any, make: Callable[[], T]) -> T:
 def in_transform() -> bool:
     """Whether a transform of torch.func is running, in which the values of tensors cannot be asked for."""
     return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Inside, waiting for a GPU is allowed, also where it is an error around: a first look at a model has to."""
+    if not torch.cuda.is_initialized():
+        yield
+        return
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def _state(model: nn.Module) -> list[int]:

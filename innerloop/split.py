@@ -14,7 +14,7 @@ from innerloop.descent import StepSize, sizes_for
 from innerloop.head_start import into
 from innerloop.norm import GATHERS, NO_SUPPORT, Statistics, check_norms
 from innerloop.params import Params, as_copies, as_function, cut, lock_of, names_of
-from innerloop.recall import in_transform
+from innerloop.recall import in_transform, waiting
 from innerloop.trees import Tree, each, leaves, pytree, read_by, run
 from innerloop.watch import Ends, Seen, ending, fresh, is_lazy, loose, snapshot, tidy, trial, watched, written
 
@@ -56,7 +56,7 @@ def look(model: nn.Module, inner: InnerLoop, adapting: list[str], replaced: list
     """
     if in_transform():
         return _unseen(model, inner, adapting, replaced)
-    with lock_of(model):
+    with lock_of(model), waiting():
         if is_lazy(model):
             with torch.no_grad():
                 run(model, fresh(x))

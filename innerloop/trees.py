@@ -121,7 +121,7 @@ def run(module: nn.Module, x: Tree) -> Any:
         places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         needed = [p for p in places if p.default is p.empty]
         free = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        if len(needed) != 1 and (free or len(needed) <= len(x) <= len(places)):
+        if free or (len(places) > 1 and len(needed) <= len(x) <= len(places)):
             return module(*x)
     return module(x)
 
