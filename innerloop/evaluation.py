@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from innerloop.norm import describe_statistics
 from innerloop.outer import task_losses
 from innerloop.params import resting
 from innerloop.predictors import Predictor, bind
+from innerloop.show import figure, table
 from innerloop.tasks import Episodes, check_episodes
 from innerloop.trees import rows
 
@@ -57,6 +59,22 @@ class Score:
         return (
             f"{kind}{self.mean:.4f}{spread} ({count} episode{'s' if count > 1 else ''}, statistics: {self.statistics})"
         )
+
+    def __repr__(self) -> str:
+        return f"<Score {self}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(str(step), f"{mean:.4f}", f"{half:.4f}") for step, (mean, half) in enumerate(self.per_step)]
+        kind = "loss" if self.accuracy is None else "accuracy"
+        return table(str(self), ("inner steps", kind, "95 % interval, half"), rows)
+
+    def plot(self) -> Any:
+        """A matplotlib figure of the mean and its 95 % interval after each inner step."""
+        drawn, (axes,) = figure(1)
+        means, halves = zip(*self.per_step, strict=True)
+        axes.errorbar(range(len(means)), means, halves, marker="o", capsize=3)
+        axes.set(xlabel="inner steps", ylabel="loss" if self.accuracy is None else "accuracy")
+        return drawn
 
 
 @torch.no_grad()

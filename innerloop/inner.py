@@ -9,6 +9,7 @@ Shapes: t tasks, s support items and q query items a task, w ways, *x one input,
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, get_args
@@ -20,9 +21,9 @@ from torch import Tensor, nn
 from innerloop.bound import Bound, bound_to
 from innerloop.descent import Optimizer, StepSizes, check_step_sizes
 from innerloop.head_start import HeadStart
-from innerloop.norm import Statistics, check_statistics
+from innerloop.norm import Statistics, check_statistics, settled
 from innerloop.tasks import Episodes
-from innerloop.trees import Tree
+from innerloop.trees import Tree, as_tree
 
 Loss = Callable[[Any, Any], Tensor]
 """From the outputs of one task's set, (n, w), and its targets, (n,) labels or (n, ...) values, to their mean loss."""
@@ -117,6 +118,28 @@ def predict(
         ValueError: an `adapt` pattern matches nothing, labels and outputs do not fit, or a norm would be wrong.
     """
     return bound_to(model, inner)(episodes, chunk_size=chunk_size, every_step=every_step)
+
+
+def adapted(model: nn.Module, support_x: Tree, support_y: Tree, inner: InnerLoop) -> nn.Module:
+    """A copy of the model that has learnt one task, (s, *x) and (s,), to keep and to use without innerloop.
+
+    It is in eval mode, and its `TaskNorm`s keep the support set's statistics, so that images may come one at a time.
+    Adapting is done in the mode that the model is in.
+
+    >>> import torch
+    >>> from innerloop import models
+    >>> x, y = torch.rand(10, 3, 16, 16), torch.arange(5).repeat(2)
+    >>> learnt = adapted(models.conv4(size=16, width=4), x, y, InnerLoop(lr=0.1))
+    >>> bool(torch.allclose(learnt(x)[:1], learnt(x[:1]), atol=1e-5))
+    True
+    """
+    state, copy = adapt(model, support_x, support_y, inner), deepcopy(model).eval()
+    if inner.head_start != "learnt":  # the head may have other ways
+        head = copy.get_submodule(inner.head)
+        for name, own in head.named_parameters():
+            own.data = own.new_zeros(state[f"{inner.head}.{name}"].shape)
+    copy.load_state_dict(state)
+    return settled(copy, as_tree(support_x))
 
 
 def adapt(model: nn.Module, support_x: Tree, support_y: Tree, inner: InnerLoop) -> dict[str, Tensor]:

@@ -112,9 +112,9 @@ class NIL:
         every_step: bool = False,  # noqa: ARG002  the signature of a predictor
     ) -> Tensor:
         """Query outputs, (1, t, q, w): there is no step to take."""
-        return by_features(model, episodes, self, self._answer, chunk_size)
+        return by_features(model, episodes, self, self.answer, chunk_size)
 
-    def _answer(self, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
+    def answer(self, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
         """From features (s, f) and (q, f) and one-hot targets (s, w) to log-probabilities (q, w)."""
         support, query = F.normalize(support, dim=1), F.normalize(query, dim=1)
         weights = (query @ support.T / self.temperature).softmax(1)

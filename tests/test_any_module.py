@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
+import odd
 import pytest
 import torch
 from cases import CASES, DEVICE, close
@@ -144,3 +146,20 @@ def test_what_is_wrong_without_batching_is_said_as_it_is():
     episodes = CASES["skip"].episodes()
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         predict(nn.Linear(5, 4).double().to(DEVICE), episodes, maml(1))
+
+
+def test_threads_do_not_see_each_others_parameters():
+    """Each swaps its own into the same module."""
+    model, given = odd.build("plain"), [odd.episodes(seed=seed) for seed in range(8)]
+    rules = [maml(4, 0.5), anil(4, 0.5), NIL(3)]
+    with torch.no_grad():
+        want = [rules[i % 3](model, part, chunk_size=1) for i, part in enumerate(given)]
+
+    def work(i):
+        with torch.no_grad():
+            return [rules[i % 3](model, given[i], chunk_size=1) for _ in range(5)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for got, right in zip(pool.map(work, range(8)), want, strict=True):
+            for one in got:
+                close(one, right, 1e-12)

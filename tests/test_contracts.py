@@ -16,6 +16,7 @@ from torch import nn
 
 from innerloop.algorithms import anil, boil, fomaml, freeze, maml
 from innerloop.evaluation import evaluate
+from innerloop.heads import Prototypes, Ridge
 from innerloop.inner import InnerLoop, adapt, predict
 from innerloop.outer import meta_gradient, meta_train
 from innerloop.params import chosen
@@ -30,7 +31,12 @@ RULES = {
     "boil": boil(2, 0.5),
     "weights": InnerLoop(("*", "!*bias"), 2, 0.5),
 }
-PREDICTORS = {**RULES, "nil": NIL(way=3)}
+PREDICTORS = {
+    **RULES,
+    "nil": NIL(way=3),
+    "prototypes": Prototypes(way=3, distance="cosine", scale=4.0),
+    "ridge": Ridge(way=3, strength=0.5, intercept=True),
+}
 CHUNKS = (1, 2, None)
 every_module = pytest.mark.parametrize("kind", odd.MODULES)
 every_rule = pytest.mark.parametrize("rule_name", RULES)
@@ -100,7 +106,7 @@ def test_nothing_is_left_in_the_module(kind, name):
     before, attributes = deepcopy(model.state_dict()), {m: dict(vars(m)) for m in model.modules()}
     meta_gradient(model, given, PREDICTORS[name])
     evaluate(model, [given], PREDICTORS[name])
-    if name != "nil":
+    if isinstance(PREDICTORS[name], InnerLoop):
         adapt(model, given.support_x[0], given.support_y[0], PREDICTORS[name])
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     for module, old in attributes.items():

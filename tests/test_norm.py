@@ -15,7 +15,7 @@ from cases import CASES, DEVICE, RULES, Plain, close, expected
 from torch import nn
 
 from innerloop.algorithms import anil, fomaml, freeze, maml
-from innerloop.inner import adapt, predict
+from innerloop.inner import adapt, adapted, predict
 from innerloop.models import conv4
 from innerloop.norm import TaskNorm, describe_statistics, settled, statistics_from, task_norms
 from innerloop.outer import meta_gradient
@@ -249,6 +249,19 @@ def test_a_settled_network_answers_one_image_as_many(size):
     close(torch.cat([kept(image) for image in query.split(1)]), want)
     assert any(isinstance(module, TaskNorm) for module in model.modules()), "it is a copy"
     close(deepcopy(kept).train()(query), want)
+
+
+@pytest.mark.parametrize("start", ["learnt", "zero"])
+def test_an_adapted_network_stands_alone(start):
+    torch.manual_seed(0)
+    model = conv4(3 if start == "learnt" else 7, channels=2, size=16, width=4).double().to(DEVICE)
+    support_x, query_x = (torch.randn(n, 2, 16, 16).double().to(DEVICE) for n in (6, 5))
+    support_y = torch.arange(3).repeat(2).to(DEVICE)
+    rule = maml(2, 0.1, statistics="support", head_start=start)
+    want = predict(model, Episodes(support_x[None], support_y[None], query_x[None], support_y[None]), rule)[0, 0]
+    learnt = adapted(model, support_x, support_y, rule)
+    close(learnt(query_x), want)
+    close(torch.cat([learnt(image) for image in query_x.split(1)]), want)
 
 
 def test_batch_norms_become_task_norms():

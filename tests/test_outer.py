@@ -171,6 +171,9 @@ def test_the_mean_and_its_interval():
     assert score.interval == pytest.approx(1.96 * deviation / 2, rel=1e-5)
     assert score.per_step[0] == pytest.approx((0.2, 0.0), abs=1e-6)
     assert str(score) == "0.8000 ± 0.1600 (4 episodes, statistics: none over the batch)"
+    assert repr(score) == f"<Score {score}>"
+    assert "<td>1</td><td>0.8000</td>" in score._repr_html_()
+    assert score.plot().axes[0].get_ylabel() == "accuracy"
 
 
 def test_evaluate_leaves_the_modes_as_they_were():

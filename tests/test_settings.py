@@ -113,7 +113,9 @@ def test_optimisers_are_torchs(ours, theirs):
     close(got["p"], p, 1e-6)
 
 
-@pytest.mark.parametrize("more", [{"optimizer": adam()}, {"optimizer": momentum()}, {"clip": 0.05}], ids=str)
+@pytest.mark.parametrize(
+    "more", [{"optimizer": adam()}, {"optimizer": momentum()}, {"clip": 0.05}], ids=["adam", "momentum", "clip"]
+)
 @pytest.mark.parametrize("rule", [maml(3, 0.1), anil(3, 0.1)], ids=["maml", "anil"])
 def test_clip_and_optimisers_are_differentiated_through(rule, more):
     model, given = odd.build("chain"), odd.episodes()
