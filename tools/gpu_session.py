@@ -147,7 +147,8 @@ def checks(session: Session) -> None:
     if "checks" in session.here:
         return
     where = ["tests/parallel/test_captured.py"] if session.rehearse else ["tests"]
-    words = [sys.executable, *"-m pytest -m cuda -p no:cacheprovider --continue-on-collection-errors".split(), *where]
+    options = ["-m", "cuda", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+    words = [sys.executable, "-m", "pytest", *options, *where]
     try:
         ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=max(session.left / 5, 30))
         told = [
