@@ -116,8 +116,6 @@ class Captured:
         with _unchanged(self.step):
             try:
                 self._play = recorder(work)
-            except torch.OutOfMemoryError:
-                raise
             except RuntimeError as error:
                 reason = str(error).strip().split("\n")[0]
         if self._play is None:

@@ -56,8 +56,6 @@ class RecordedPredictor:
             work = _Record(self._predictor, model, episodes, {"chunk_size": chunk_size, "every_step": every_step})
             try:
                 work.make(recorder)
-            except torch.OutOfMemoryError:
-                raise
             except RuntimeError as error:
                 self._refused = True
                 reason = str(error).strip().split("\n")[0]
