@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,17 @@ from innerloop.outer import Step, meta_train
 from innerloop.parallel.captured import Captured
 from innerloop.parallel.ranks import RankedStep, Ranks, lead_or_follow
 from innerloop.parallel.step import Measured, OuterStep
+from innerloop.parallel.together import Together
 from innerloop.params import chosen
 from innerloop.predictors import NIL, Predictor
 from innerloop.runs.checkpoint import load_checkpoint, load_weights, pack_optimizer, unpack_optimizer
 from innerloop.runs.config import Spec, as_dict
+from innerloop.runs.folder import Stop
 from innerloop.runs.load import best_of
 from innerloop.runs.problem import Validation
 from innerloop.runs.sources import How, classes_of, from_where_it_was, open_data, wherever_one_is
-from innerloop.runs.trainer import Logging, Schedule, finished, train
+from innerloop.runs.together import Outcome, train_together
+from innerloop.runs.trainer import Logging, Schedule, Training, finished, train, training
 
 Stepper = Callable[[OuterStep], Callable[[int], Measured]]
 """Makes of an outer step what takes it by its number: alone, over several ranks, with other seeds."""
@@ -65,6 +68,32 @@ def train_images(spec: Spec, out: Path, how: How, logging: Logging | None = None
             problem.follow()
 
     return lead_or_follow(how.device, lead, follow)
+
+
+def train_images_together(
+    specs: Sequence[Spec], folders: Sequence[Path], how: How, logging: Logging | None = None
+) -> list[Outcome]:
+    """As `train_images` for runs that differ in their seed alone: they take their steps as one.
+
+    Returns:
+        Each run's result, or what it raised.
+
+    Raises:
+        ValueError: they differ in more than the seed, or stand at different iterations (`Apart`).
+        Interrupted: Ctrl-C or SIGTERM; what was done is saved.
+    """
+    if len({replace(spec, seed=0) for spec in specs}) > 1:
+        raise ValueError("only runs that differ in nothing but their seed train as one")
+    company = Together(how.capture)
+
+    def made(spec: Spec, out: Path) -> Callable[[Stop], Training]:
+        def start(known: Mapping[str, Any]) -> FewShotImages:
+            return FewShotImages(spec, out, how, known, company.join)
+
+        schedule = Schedule(spec.iterations, spec.val_every, spec.log_every, spec.keep)
+        return lambda stop: training(start, schedule, out, as_dict(spec), logging, stop)
+
+    return train_together([made(*each) for each in zip(specs, folders, strict=True)])
 
 
 def result_of(spec: Spec, out: Path) -> dict[str, Any] | None:
