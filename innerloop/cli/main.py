@@ -16,24 +16,26 @@ from tyro.extras import subcommand_cli_from_dict
 from innerloop import __version__
 from innerloop.cli.classify import Classify
 from innerloop.cli.data import Data
-from innerloop.cli.demo import Demo
+from innerloop.cli.demo import DemoCommand
 from innerloop.cli.errors import again, explain, full_memory, say, unboxed
 from innerloop.cli.evaluate import Evaluate
 from innerloop.cli.paper import Paper
 from innerloop.cli.probe import ProbeCommand
+from innerloop.cli.study import StudyCommand
 from innerloop.cli.train import Train, start_of
 from innerloop.device import tune_cpu
 from innerloop.runs.execute import Interrupted
 from innerloop.runs.presets import PRESETS
 
 COMMANDS: dict[str, Any] = {
-    "demo": Demo,
+    "demo": DemoCommand,
     "train": Train,
     "evaluate": Evaluate,
     "classify": Classify,
     "probe": ProbeCommand,
     "data": Data,
     "paper": Paper,
+    "study": StudyCommand,
 }
 
 
