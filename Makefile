@@ -1,4 +1,5 @@
 # `make demo` and `make test` set up all they need in .venv: Python 3.11 and make are enough.
+# `make test ALL=1` runs the slow tests, too.
 PYTHON ?= python3.11
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -9,7 +10,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/innerloop demo
 
 test: $(VENV)/installed lint
-	$(PY) -m pytest
+	$(PY) -m pytest $(if $(ALL),-m "")
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
@@ -29,6 +30,10 @@ clean:
 	rm -rf $(VENV) demo site dist .pytest_cache .ruff_cache
 
 $(VENV)/installed: pyproject.toml constraints.txt
+	@$(PY) -c '' 2>/dev/null || rm -rf $(VENV) # gone stale: its Python was moved or removed
 	test -x $(PY) || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "innerloop needs Python 3.11 or newer, and $(VENV) has $$($(PY) -V): make PYTHON=/path/to/python3.11"; \
+		rm -rf $(VENV); exit 1; }
 	$(PY) -m pip install -q -c constraints.txt -e '.[dev,track]'
 	touch $@

@@ -31,7 +31,7 @@ def contender(name: str) -> Contender:
         import innerloop
         from benchmarks import ours
 
-        return Contender(partial(ours.train, at_once=OURS[name]), ours.adapt, innerloop.tune_cpu)
+        return Contender(partial(ours.train, chunk_size=OURS[name]), ours.adapt, innerloop.tune_cpu)
     if name == "same-net":
         from benchmarks import ours
 

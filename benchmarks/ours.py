@@ -35,12 +35,12 @@ def episodes(data: Data) -> innerloop.Episodes:
 
 
 def train(
-    case: Case, algorithm: str, dtype: torch.dtype = torch.float32, *, at_once: Callable[[Case], int | None]
+    case: Case, algorithm: str, dtype: torch.dtype = torch.float32, *, chunk_size: Callable[[Case], int | None]
 ) -> Train:
     model, batches = network(case, dtype), repeat(episodes(case.data(dtype)))
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     learn = rule(case, algorithm, case.steps)
-    steps = innerloop.meta_train(model, batches, learn, adam, at_once=at_once(case))
+    steps = innerloop.meta_train(model, batches, learn, adam, chunk_size=chunk_size(case))
     return lambda: float(next(steps).loss)
 
 
@@ -50,6 +50,6 @@ def adapt(case: Case, algorithm: str, dtype: torch.dtype = torch.float32) -> Ada
 
     def predict() -> Tensor:
         with torch.no_grad():
-            return learn(model, first)[0]
+            return learn(model, first)[-1, 0]
 
     return predict

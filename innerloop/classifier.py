@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, get_args
@@ -19,7 +20,7 @@ from innerloop.data.folder import check_folder, class_folders
 from innerloop.data.pictures import is_light, listed, picture
 from innerloop.device import pick_device
 from innerloop.inner import adapt
-from innerloop.norm import Norm, check_norms, query_outputs
+from innerloop.norm import Statistics, check_norms, query_outputs
 from innerloop.predictors import NIL
 from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.runs.load import Learner, learner_from, load_learner
@@ -56,8 +57,8 @@ class FewShotClassifier:
             It takes at most as many classes as the head has outputs; for fewer, the first outputs alone are used.
             "nil" compares features with the labelled images (`NIL`), for any number of classes; its probabilities
             rank classes and are far from 0 and 1. "auto" is "head" where that is possible. `method_` says which.
-        norm: whose statistics normalise an image (`innerloop.norm`). With "support", those of the labelled images,
-            or "single", a prediction does not depend on the other images; with "transductive" it does: all images of
+        statistics: whose normalise an image (`innerloop.norm`). With "support", those of the labelled images,
+            or "image", a prediction does not depend on the other images; with "query" it does: all images of
             one call are one batch, so classes should be mixed in it as in a test episode.
         invert: whether to invert every image; None inverts ink on light paper, as said above.
         device: cpu, cuda, or "auto" for the best there is.
@@ -67,7 +68,7 @@ class FewShotClassifier:
         method_: "head" or "nil".
 
     Raises:
-        ValueError: an unknown method or norm, or no such device.
+        ValueError: an unknown method or statistics, or no such device.
     """
 
     classes_: np.ndarray
@@ -78,7 +79,7 @@ class FewShotClassifier:
         learner: Learner,
         *,
         method: Method = "auto",
-        norm: Norm = "support",
+        statistics: Statistics = "support",
         invert: bool | None = None,
         device: str = "auto",
     ) -> None:
@@ -86,9 +87,9 @@ class FewShotClassifier:
             raise ValueError(f"expected a trained network, got a path: use FewShotClassifier.load({str(learner)!r})")
         if method not in get_args(Method):
             raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
-        check_norms(learner.model, (), norm, vmapped=False, first_order=True)
+        check_norms(learner.model, (), statistics, vmapped=False, first_order=True)
         self.learner, self.method, self.invert = learner, method, invert
-        self.norm: Norm = norm
+        self.statistics: Statistics = statistics
         self.device = pick_device(device)
         self._learnt: _Learnt | None = None
 
@@ -106,10 +107,10 @@ class FewShotClassifier:
         path = Path(path).expanduser()
         if path.is_dir():
             return cls(load_learner(path), **settings)
-        tensors, about = checkpoint = load_checkpoint(path)
-        if "classifier" not in about:
+        tensors, metadata = checkpoint = load_checkpoint(path)
+        if "classifier" not in metadata:
             return cls(learner_from(checkpoint, path), **settings)
-        saved = about["classifier"]
+        saved = metadata["classifier"]
         classifier = cls(learner_from(checkpoint, path), **{**saved["settings"], **settings})
         classifier._learn(tensors["support.images"], tensors["support.labels"], saved["classes"])
         return classifier
@@ -127,10 +128,12 @@ class FewShotClassifier:
             raise ValueError(f"only labels that are text or numbers can be saved, got {odd[0]!r}")
         tensors = self.learner.model.state_dict()
         tensors |= {"support.images": learnt.images, "support.labels": learnt.labels}
-        settings = {"method": self.method, "norm": self.norm, "invert": self.invert}
-        about = {key: value for key, value in self.learner.about.items() if key != "source"}  # others have other disks
-        about |= {"classifier": {"settings": settings, "classes": classes}}
-        save_checkpoint(Path(path).expanduser(), tensors, about)
+        settings = {"method": self.method, "statistics": self.statistics, "invert": self.invert}
+        metadata = {
+            key: value for key, value in self.learner.metadata.items() if key != "source"
+        }  # others have other disks
+        metadata |= {"classifier": {"settings": settings, "classes": classes}}
+        save_checkpoint(Path(path).expanduser(), tensors, metadata)
 
     def fit(self, images: Iterable[Any], labels: Iterable[Hashable]) -> Self:
         """Learn from labelled images, one or more for each of two or more classes.
@@ -162,7 +165,7 @@ class FewShotClassifier:
         """
         learnt = self._fitted()
         query = self._read(listed(images))
-        chunk = len(query) if self.norm == "transductive" else max(_CHUNK, len(learnt.images))
+        chunk = len(query) if self.statistics == "query" else max(_CHUNK, len(learnt.images))
         outputs = [self._outputs(learnt, as_floats(part.to(self.device))) for part in query.split(chunk)]
         return torch.cat(outputs).cpu().double().softmax(1).numpy()
 
@@ -184,7 +187,7 @@ class FewShotClassifier:
         counts = labels.bincount(minlength=ways).float()
         if method == "head":
             loss = partial(F.cross_entropy, weight=1 / counts)  # tasks in training have equal numbers of images
-            state = adapt(network, as_floats(images.to(self.device)), labels, spec.test_rule(), loss=loss)
+            state = adapt(network, as_floats(images.to(self.device)), labels, replace(spec.test_rule(), loss=loss))
             network.load_state_dict(state)
         self.classes_, self.method_ = _array(classes), method
         self._learnt = _Learnt(network, images, labels, counts)
@@ -193,9 +196,10 @@ class FewShotClassifier:
         """Logits or log-probabilities, (q, w)."""
         support = as_floats(learnt.images.to(self.device))
         if self.method_ == "head":
-            return query_outputs(learnt.network, support, query, self.norm)
+            return query_outputs(learnt.network, support, query, self.statistics)
         one = Episodes(*(part.unsqueeze(0) for part in (support, learnt.labels, query, query.new_zeros(len(query)))))
-        summed = NIL(way=len(learnt.counts))(learnt.network, one, norm=self.norm, at_once=1)[0]
+        nil = NIL(way=len(learnt.counts), statistics=self.statistics)
+        summed = nil(learnt.network, one, chunk_size=1)[0, 0]
         return summed - learnt.counts.log()  # a class's mean weight instead of its sum
 
     def _fitted(self) -> _Learnt:

@@ -65,11 +65,11 @@ def _scores(learners: dict[str, Learner], stream: EpisodeStream, how: How) -> di
     maml, anil = (learners[name].model.to(device) for name in ("maml", "anil"))
     rule = learners["maml"].spec.test_rule()
     stream = replace(stream, bank=stream.bank.to(device))
-    scores = {"MAML": evaluate(rule, maml, stream)}
+    scores = {"MAML": evaluate(maml, stream, rule)}
     for last, frozen in enumerate(("block 1", "block 1 to 2", "block 1 to 3", "body"), start=1):
-        scores[f"MAML, {frozen} frozen"] = evaluate(freeze(rule, *BODY[:last]), maml, stream)
-    scores["ANIL"] = evaluate(learners["anil"].spec.test_rule(), anil, stream)
-    scores["NIL (ANIL's features)"] = evaluate(NIL(way=stream.way), anil, stream)
+        scores[f"MAML, {frozen} frozen"] = evaluate(maml, stream, freeze(rule, *BODY[:last]))
+    scores["ANIL"] = evaluate(anil, stream, learners["anil"].spec.test_rule())
+    scores["NIL (ANIL's features)"] = evaluate(anil, stream, NIL(way=stream.way))
     return scores
 
 

@@ -6,11 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.inner import Loss
-from innerloop.norm import Norm, describe_norm
+from innerloop.norm import describe_statistics
 from innerloop.params import resting
 from innerloop.predictors import Predictor
 from innerloop.tasks import Episodes, has_labels
@@ -22,7 +20,7 @@ class Score:
 
     accuracy: Tensor | None  # (n + 1, episodes): after 0, 1, ..., n inner steps; None where targets are not labels
     loss: Tensor  # (n + 1, episodes), or (1, episodes) where only the last step was asked for
-    norm: str  # whose statistics normalised the query sets
+    statistics: str  # whose normalised the query sets
 
     @property
     def values(self) -> Tensor:
@@ -51,18 +49,18 @@ class Score:
         kind = "loss " if self.accuracy is None else ""
         count = self.values.shape[1]
         spread = f" ± {self.interval:.4f}" if count > 1 else ""
-        return f"{kind}{self.mean:.4f}{spread} ({count} episode{'s' if count > 1 else ''}, norm: {self.norm})"
+        return (
+            f"{kind}{self.mean:.4f}{spread} ({count} episode{'s' if count > 1 else ''}, statistics: {self.statistics})"
+        )
 
 
 @torch.no_grad()
 def evaluate(
-    predictor: Predictor,
     model: nn.Module,
     episodes: Iterable[Episodes],
+    predictor: Predictor,
     *,
-    loss: Loss = F.cross_entropy,
-    norm: Norm = "transductive",
-    at_once: int | None = None,
+    chunk_size: int | None = None,
     every_step: bool = True,
 ) -> Score:
     """Test a predictor: accuracy and loss on the query set of every episode, after every inner step or the last alone.
@@ -76,12 +74,13 @@ def evaluate(
     accuracies: list[Tensor] = []
     with resting(model):
         for batch in episodes:
-            outputs = predictor(model, batch, loss=loss, norm=norm, at_once=at_once, every_step=every_step)
-            outputs = outputs if every_step else outputs.unsqueeze(0)  # (n + 1, t, q, w)
-            losses.append(torch.stack([torch.stack(list(map(loss, step, batch.query_y))) for step in outputs]))
+            outputs = predictor(model, batch, chunk_size=chunk_size, every_step=every_step)
+            losses.append(
+                torch.stack([torch.stack(list(map(predictor.loss, step, batch.query_y))) for step in outputs])
+            )
             if has_labels(batch):
                 accuracies.append((outputs.argmax(-1) == batch.query_y).float().mean(-1))
     if not losses:
         raise ValueError("there are no episodes to evaluate; check the stream's `count`")
     accuracy = torch.cat(accuracies, 1).cpu() if accuracies else None
-    return Score(accuracy, torch.cat(losses, 1).cpu(), describe_norm(model, norm))
+    return Score(accuracy, torch.cat(losses, 1).cpu(), describe_statistics(model, predictor.statistics))

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad
 
-from innerloop.norm import Norm, check_norms, query_outputs
+from innerloop.norm import Statistics, check_norms, query_outputs
 from innerloop.params import Params, as_function, chosen, cut
-from innerloop.tasks import Episodes, over_tasks, tasks_at_once
+from innerloop.tasks import Episodes, over_tasks, pick_chunk_size
 
 Objective = Callable[[Params], Tensor]
 Gradient = Callable[[Params], Params]
@@ -36,6 +36,8 @@ class InnerLoop:
     steps: int = 5
     lr: float = 0.01
     first_order: bool = False  # leave second derivatives out of the meta-gradient
+    loss: Loss = F.cross_entropy  # of one task, in the inner loop and in the outer one
+    statistics: Statistics = "query"  # whose normalise the query set, see `innerloop.norm`
 
     def __post_init__(self) -> None:
         if isinstance(self.adapt, str):
@@ -48,13 +50,11 @@ class InnerLoop:
         model: nn.Module,
         episodes: Episodes,
         *,
-        loss: Loss = F.cross_entropy,
-        norm: Norm = "transductive",
-        at_once: int | None = None,
+        chunk_size: int | None = None,
         every_step: bool = False,
     ) -> Tensor:
         """See `predict`."""
-        return predict(model, episodes, self, loss=loss, norm=norm, at_once=at_once, every_step=every_step)
+        return predict(model, episodes, self, chunk_size=chunk_size, every_step=every_step)
 
 
 def descend(
@@ -102,30 +102,30 @@ def predict(
     episodes: Episodes,
     inner: InnerLoop,
     *,
-    loss: Loss = F.cross_entropy,
-    norm: Norm = "transductive",
-    at_once: int | None = None,
+    chunk_size: int | None = None,
     every_step: bool = False,
 ) -> Tensor:
-    """Adapt to every task and return the query outputs, (t, q, w), differentiable in the model's parameters.
+    """Adapt to every task and return the query outputs, (k, t, q, w), differentiable in the model's parameters.
 
     Args:
         model: any module; a named Sequential runs its frozen front once a task.
         episodes: the tasks.
         inner: how a task is learnt.
-        loss: the inner loss.
-        norm: whose statistics normalise the query set, see `innerloop.norm`.
-        at_once: tasks that run as one vmapped batch, 1 for a plain loop; None lets the device and the size decide.
+        chunk_size: tasks that run as one vmapped batch, 1 for a plain loop; None lets the device and the size decide.
             The numbers are the same; time and memory are not.
-        every_step: return the outputs after 0, 1, ..., n steps, (n + 1, t, q, w).
+        every_step: the outputs after 0, 1, ..., n steps, k = n + 1; else after the last alone, k = 1.
 
     Raises:
         ValueError: an `adapt` pattern matches nothing, labels and outputs do not fit, or a norm would be wrong.
     """
     adapting = chosen(model, inner.adapt)
-    at_once = tasks_at_once(episodes, at_once)
+    chunk_size = pick_chunk_size(episodes, chunk_size)
     check_norms(
-        model, adapting, norm, vmapped=at_once > 1, first_order=inner.first_order or not torch.is_grad_enabled()
+        model,
+        adapting,
+        inner.statistics,
+        vmapped=chunk_size > 1,
+        first_order=inner.first_order or not torch.is_grad_enabled(),
     )
     largest = largest_label(episodes.support_y)
     front, back = map(as_function, cut(model, adapting))
@@ -139,26 +139,23 @@ def predict(
         def objective(params: Params) -> Tensor:
             logits = back({**state, **params}, support)
             check_label(largest, logits)
-            return loss(logits, support_y)
+            return inner.loss(logits, support_y)
 
         def outputs(params: Params) -> Tensor:
-            return query_outputs(lambda x: back({**state, **params}, x), support, query, norm)
+            return query_outputs(lambda x: back({**state, **params}, x), support, query, inner.statistics)
 
         support = run_front(support_x)
-        query = query_outputs(run_front, support_x, query_x, norm)
-        steps = descend(objective, start, inner, gradient=grad if at_once > 1 else loop_grad)
-        return torch.stack([outputs(params) for params in steps]) if every_step else outputs(last(steps))
+        query = query_outputs(run_front, support_x, query_x, inner.statistics)
+        steps = descend(objective, start, inner, gradient=grad if chunk_size > 1 else loop_grad)
+        return torch.stack([outputs(params) for params in (steps if every_step else [last(steps)])])
 
-    result = over_tasks(one_task, episodes[:3], at_once)
-    return result.transpose(0, 1) if every_step else result
+    return over_tasks(one_task, episodes[:3], chunk_size).transpose(0, 1)
 
 
-def adapt(
-    model: nn.Module, support_x: Tensor, support_y: Tensor, inner: InnerLoop, *, loss: Loss = F.cross_entropy
-) -> dict[str, Tensor]:
+def adapt(model: nn.Module, support_x: Tensor, support_y: Tensor, inner: InnerLoop) -> dict[str, Tensor]:
     """Learn one task, (s, *x) and (s,), and return the state dict of the adapted model: `load_state_dict` takes it."""
     adapting = chosen(model, inner.adapt)
-    check_norms(model, adapting, "transductive", vmapped=False, first_order=True)
+    check_norms(model, adapting, "query", vmapped=False, first_order=True)
     front, back = map(as_function, cut(model, adapting))
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     largest = largest_label(support_y)
@@ -166,7 +163,7 @@ def adapt(
     def objective(params: Params) -> Tensor:
         logits = back({**state, **params}, support)
         check_label(largest, logits)
-        return loss(logits, support_y)
+        return inner.loss(logits, support_y)
 
     with torch.no_grad():
         support = front(state, support_x)

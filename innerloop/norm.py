@@ -1,9 +1,9 @@
 """Batch norm in few-shot learning, said aloud: whose statistics normalise a query image, and what is refused.
 
-* "transductive": the statistics of the query set at hand, as the reference code of MAML does, in training and at test.
+* "query": the statistics of the query set at hand, as the reference code of MAML does, in training and at test.
   A prediction then depends on the other query images.
 * "support": the statistics of the support set, at every layer.
-* "single": every query image by itself, over its own pixels.
+* "image": every query image by itself, over its own pixels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from innerloop.kernels.batch_norm import halved, standardise
 
-Norm = Literal["transductive", "support", "single"]
+Statistics = Literal["query", "support", "image"]
 
 # Their fused kernels give wrong second-order gradients under vmap once their own weight adapts (pytorch/functorch#534).
 _FUSED = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)  # pyright: ignore[reportPrivateUsage]
@@ -71,7 +71,7 @@ class TaskNorm(nn.Module):
         if x[: _first.get()].numel() <= x.shape[1]:
             raise ValueError(
                 f"TaskNorm got one value a channel ({tuple(x.shape)}), which has no variance. Use more images a task, "
-                'larger images, or the norm "support".'
+                'larger images, or statistics="support".'
             )
 
     def standardise(self, x: Tensor) -> Tensor:
@@ -104,34 +104,38 @@ class TaskNorm(nn.Module):
         return f"{len(self.bias)}, scale={self.weight is not None}, eps={self.eps}"
 
 
-def query_outputs(network: Callable[[Tensor], Tensor], support: Tensor, query: Tensor, norm: Norm) -> Tensor:
-    """`network` on the query set (q, *x) of one task, normalised as `norm` says; the support set is (s, *x)."""
-    if norm == "transductive":
+def query_outputs(
+    network: Callable[[Tensor], Tensor], support: Tensor, query: Tensor, statistics: Statistics
+) -> Tensor:
+    """`network` on the query set (q, *x) of one task, normalised as `statistics` says; the support set is (s, *x)."""
+    if statistics == "query":
         return network(query)
-    if norm == "support":
+    if statistics == "support":
         with statistics_from(len(support)):
             return network(torch.cat([support, query]))[len(support) :]
     return torch.cat([network(image) for image in query.split(1)])
 
 
-def describe_norm(model: nn.Module, norm: Norm) -> str:
+def describe_statistics(model: nn.Module, statistics: Statistics) -> str:
     """Whose statistics this model normalises a query image by, in words for a report."""
     kinds = [module for module in model.modules() if isinstance(module, TaskNorm | nn.modules.batchnorm._BatchNorm)]  # pyright: ignore[reportPrivateUsage]
     if not kinds:
         return "none over the batch"
     running = [getattr(module, "track_running_stats", False) for module in kinds]
-    return "running statistics" if all(running) else f"{norm} and running statistics" if any(running) else norm
+    return "running" if all(running) else f"{statistics} and running" if any(running) else statistics
 
 
-def check_norms(model: nn.Module, adapting: Collection[str], norm: Norm, *, vmapped: bool, first_order: bool) -> None:
+def check_norms(
+    model: nn.Module, adapting: Collection[str], statistics: Statistics, *, vmapped: bool, first_order: bool
+) -> None:
     """Refuse norms that would give wrong numbers in an inner loop.
 
     Raises:
         ValueError: a norm keeps running statistics in train mode, or a fused norm's weight adapts under vmap with
-            second-order gradients, or `norm` is unknown or asks a plain batch norm for the support set's statistics.
+            second-order gradients, or `statistics` is unknown or asks a plain batch norm for the support set's.
     """
-    if norm not in get_args(Norm):
-        raise ValueError(f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}")
+    if statistics not in get_args(Statistics):
+        raise ValueError(f"statistics must be one of {', '.join(get_args(Statistics))}, got {statistics!r}")
     for name, module in model.named_modules():
         fused = isinstance(module, _FUSED)
         called = [] if fused else sorted(_FUSED_CALLS.intersection(_names_in(module.forward)))
@@ -146,16 +150,16 @@ def check_norms(model: nn.Module, adapting: Collection[str], norm: Norm, *, vmap
                 "track_running_stats=False, or call model.eval() to freeze the statistics it has."
             )
         plain = isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.track_running_stats  # pyright: ignore[reportPrivateUsage]
-        if norm == "support" and plain:
+        if statistics == "support" and plain:
             raise ValueError(
-                f'{kind}, which cannot use the support set\'s statistics: use innerloop.TaskNorm or "single".'
+                f'{kind}, which cannot use the support set\'s statistics: use innerloop.TaskNorm or statistics="image".'
             )
         own = [part for part, _ in module.named_parameters(recurse=False)]
         adapts = [part for part in own if (f"{name}.{part}" if name else part) in adapting]
         if adapts and vmapped and not first_order:
             raise ValueError(
                 f"{kind} whose {' and '.join(adapts)} adapts: batched over tasks, its second-order gradients are "
-                "wrong (pytorch/functorch#534). Use innerloop.TaskNorm, leave it out of `adapt`, or pass at_once=1."
+                "wrong (pytorch/functorch#534). Use innerloop.TaskNorm, leave it out of `adapt`, or pass chunk_size=1."
             )
 
 

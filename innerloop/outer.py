@@ -6,13 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.inner import Loss, check_label, largest_label
-from innerloop.norm import Norm
+from innerloop.inner import check_label, largest_label
 from innerloop.predictors import Predictor
-from innerloop.tasks import Episodes, has_labels, tasks_at_once
+from innerloop.tasks import Episodes, has_labels, pick_chunk_size
 
 
 class Step(NamedTuple):
@@ -29,10 +27,8 @@ def meta_train(
     predictor: Predictor,
     optimizer: torch.optim.Optimizer,
     *,
-    loss: Loss = F.cross_entropy,
     clip: float | None = None,
-    norm: Norm = "transductive",
-    at_once: int | None = None,
+    chunk_size: int | None = None,
 ) -> Iterator[Step]:
     """One optimizer step for every batch of episodes; stop when you like.
 
@@ -41,14 +37,12 @@ def meta_train(
         episodes: batches of tasks, see `ImageBank.episodes`.
         predictor: an `InnerLoop` or any other predictor that can be differentiated.
         optimizer: over the model's parameters.
-        loss: of the inner loop and of the meta-objective; a mean over items.
         clip: clip each element of the meta-gradient to [-clip, clip].
-        norm: whose statistics normalise the query set, see `innerloop.norm`.
-        at_once: tasks whose graph is held in memory at once, see `predict`.
+        chunk_size: tasks whose graph is held in memory at once, see `predict`.
     """
     for number, batch in enumerate(episodes, start=1):
         optimizer.zero_grad()
-        value, accuracy = meta_gradient(model, batch, predictor, loss=loss, norm=norm, at_once=at_once)
+        value, accuracy = meta_gradient(model, batch, predictor, chunk_size=chunk_size)
         if clip is not None:
             nn.utils.clip_grad_value_(model.parameters(), clip)
         optimizer.step()
@@ -60,20 +54,18 @@ def meta_gradient(
     episodes: Episodes,
     predictor: Predictor,
     *,
-    loss: Loss = F.cross_entropy,
-    norm: Norm = "transductive",
-    at_once: int | None = None,
+    chunk_size: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Add the gradient of the mean query loss to `.grad`, chunk by chunk; return that loss and the accuracy."""
-    at_once = tasks_at_once(episodes, at_once)
+    chunk_size = pick_chunk_size(episodes, chunk_size)
     tasks = len(episodes.query_x)
     losses: list[Tensor] = []
     right: list[Tensor] = []
-    for chunk in zip(*(part.split(at_once) for part in episodes), strict=True):
+    for chunk in zip(*(part.split(chunk_size) for part in episodes), strict=True):
         chunk = Episodes(*chunk)
-        outputs = predictor(model, chunk, loss=loss, norm=norm, at_once=at_once)
+        outputs = predictor(model, chunk, chunk_size=chunk_size)[-1]
         check_label(largest_label(chunk.query_y), outputs)
-        share = loss(outputs.flatten(0, 1), chunk.query_y.flatten(0, 1)) * (len(outputs) / tasks)
+        share = torch.stack(list(map(predictor.loss, outputs, chunk.query_y))).sum() / tasks
         _backward(share)
         losses.append(share.detach())
         if has_labels(chunk):

@@ -11,22 +11,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.inner import Loss
-from innerloop.norm import Norm, check_norms, query_outputs
+from innerloop.norm import Statistics, check_norms, query_outputs
 from innerloop.params import children, is_chain
-from innerloop.tasks import Episodes, over_tasks, tasks_at_once
+from innerloop.tasks import Episodes, over_tasks, pick_chunk_size
 
 
 class Predictor(Protocol):
-    """From a model and episodes to query outputs, (t, q, w), or (n + 1, t, q, w) with `every_step`."""
+    """From a model and episodes to query outputs, (k, t, q, w): k is n + 1 with `every_step`, else 1."""
+
+    @property
+    def loss(self) -> Loss:
+        """Of the outputs of one task's query set; the meta-objective is its mean over tasks."""
+        ...
+
+    @property
+    def statistics(self) -> Statistics:
+        """Whose normalise the query set, see `innerloop.norm`."""
+        ...
 
     def __call__(
         self,
         model: nn.Module,
         episodes: Episodes,
         *,
-        loss: Loss = ...,
-        norm: Norm = ...,
-        at_once: int | None = ...,
+        chunk_size: int | None = ...,
         every_step: bool = ...,
     ) -> Tensor: ...
 
@@ -42,33 +50,32 @@ class NIL:
     way: int | None = None  # None: the largest support label + 1, which waits for a GPU
     temperature: float = 1.0  # of the softmax; the paper states none
     head: str = "head"  # the module to leave out
+    loss: Loss = F.cross_entropy  # of the outer loop
+    statistics: Statistics = "query"  # whose normalise the query set, see `innerloop.norm`
 
     def __call__(
         self,
         model: nn.Module,
         episodes: Episodes,
         *,
-        loss: Loss = F.cross_entropy,  # noqa: ARG002  the signature of a predictor
-        norm: Norm = "transductive",
-        at_once: int | None = None,
-        every_step: bool = False,
+        chunk_size: int | None = None,
+        every_step: bool = False,  # noqa: ARG002  the signature of a predictor
     ) -> Tensor:
-        """Query outputs, (t, q, w); with `every_step`, (1, t, q, w): there is no step to take."""
+        """Query outputs, (1, t, q, w): there is no step to take."""
         network = features(model, self.head)
-        at_once = tasks_at_once(episodes, at_once)
-        check_norms(model, (), norm, vmapped=at_once > 1, first_order=False)
+        chunk_size = pick_chunk_size(episodes, chunk_size)
+        check_norms(model, (), self.statistics, vmapped=chunk_size > 1, first_order=False)
         way = self.way or int(episodes.support_y.max()) + 1
         if episodes.support_y.device.type == "cpu" and int(episodes.support_y.max()) >= way:
             raise ValueError(f"label {int(episodes.support_y.max())} does not fit {way} ways: raise `way`")
 
         def one_task(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
             support = F.normalize(network(support_x).flatten(1), dim=1)
-            query = F.normalize(query_outputs(network, support_x, query_x, norm).flatten(1), dim=1)
+            query = F.normalize(query_outputs(network, support_x, query_x, self.statistics).flatten(1), dim=1)
             weights = (query @ support.T / self.temperature).softmax(1)
             return (weights @ F.one_hot(support_y, way).to(weights.dtype)).clamp_min(1e-30).log()
 
-        result = over_tasks(one_task, episodes[:3], at_once)
-        return result.unsqueeze(0) if every_step else result
+        return over_tasks(one_task, episodes[:3], chunk_size).unsqueeze(0)
 
 
 def features(model: nn.Module, head: str = "head") -> Callable[[Tensor], Tensor]:

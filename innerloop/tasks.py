@@ -28,35 +28,35 @@ def has_labels(episodes: Episodes) -> bool:
     return not episodes.query_y.is_floating_point()
 
 
-def tasks_at_once(episodes: tuple[Tensor, Tensor, Tensor, Tensor], at_once: int | None) -> int:
+def pick_chunk_size(episodes: tuple[Tensor, Tensor, Tensor, Tensor], chunk_size: int | None) -> int:
     """How many tasks run as one batch: all on a GPU; on a CPU all small ones, or one large one at a time."""
     support_x, _, query_x, _ = episodes
     tasks = len(support_x)
-    if at_once is None and support_x.device.type == "cpu":
+    if chunk_size is None and support_x.device.type == "cpu":
         numbers = (support_x.numel() + query_x.numel()) // max(tasks, 1)
-        at_once = 1 if numbers > LARGE_TASK else tasks
-    at_once = tasks if at_once is None else at_once
-    if at_once < 1:
-        raise ValueError(f"at_once must be at least 1 or None, got {at_once}")
-    return min(at_once, tasks)
+        chunk_size = 1 if numbers > LARGE_TASK else tasks
+    chunk_size = tasks if chunk_size is None else chunk_size
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1 or None, got {chunk_size}")
+    return min(chunk_size, tasks)
 
 
 def over_tasks(
-    one_task: Callable[[Tensor, Tensor, Tensor], Tensor], tasks: tuple[Tensor, Tensor, Tensor], at_once: int
+    one_task: Callable[[Tensor, Tensor, Tensor], Tensor], tasks: tuple[Tensor, Tensor, Tensor], chunk_size: int
 ) -> Tensor:
     """`one_task(support_x, support_y, query_x)` for every task, stacked: a plain loop, or vmap in chunks.
 
     Raises:
         RuntimeError: the model has what vmap cannot batch, such as a recurrent layer or asking for a value.
     """
-    if at_once == 1:
+    if chunk_size == 1:
         return torch.stack([one_task(*task) for task in zip(*tasks, strict=True)])
     try:
-        return vmap(one_task, randomness="different", chunk_size=at_once)(*tasks)
+        return vmap(one_task, randomness="different", chunk_size=chunk_size)(*tasks)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
         support_x, support_y, query_x = tasks
         one_task(support_x[0], support_y[0], query_x[0])  # complains itself where batching is not the reason
         reason = str(error).split(". ")[0]
-        raise RuntimeError(f"this model cannot run batched over tasks ({reason}). Pass at_once=1.") from error
+        raise RuntimeError(f"this model cannot run batched over tasks ({reason}). Pass chunk_size=1.") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import oracle
@@ -15,11 +15,11 @@ from torch import nn
 from innerloop.algorithms import anil, boil, fomaml, freeze, maml
 from innerloop.inner import InnerLoop
 from innerloop.models import ConvBlock, conv4, mini_imagenet_net, mlp, omniglot_net
-from innerloop.norm import TaskNorm
+from innerloop.norm import Statistics, TaskNorm
 from innerloop.tasks import Episodes
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-TASKS = 3  # at_once=2 then leaves an uneven chunk
+TASKS = 3  # chunk_size=2 then leaves an uneven chunk
 
 
 class Plain(nn.Module):
@@ -69,7 +69,7 @@ class Case:
     body: str  # a layer of the body, to freeze
     values: int = 0  # regression: numbers a target; 0: labels
     way: int = 4
-    norms: tuple[str, ...] = ("transductive", "support", "single")
+    statistics: tuple[Statistics, ...] = ("query", "support", "image")
 
     @property
     def loss(self):
@@ -109,20 +109,22 @@ def _nets() -> dict[str, Case]:
     scaled = oracle.conv_net(blocks=4, pooling="stride", eps=1e-5, spatial_mean=False)
     large = oracle.conv_net(blocks=4, pooling="max", eps=1e-3, spatial_mean=False, halvings=2)
     two = oracle.conv_net(blocks=2, pooling="max", eps=1e-4, spatial_mean=False)
-    batch = ("transductive", "support")  # their last block has one pixel an image
+    batch: tuple[Statistics, ...] = ("query", "support")  # their last block has one pixel an image
     return {
         "mini_imagenet_net": Case(partial(mini_imagenet_net, 4, width=4, size=16), max4, (3, 16, 16), "block1"),
-        "omniglot_net": Case(partial(omniglot_net, 4, width=6, size=10), stride4, (1, 10, 10), "block2", norms=batch),
-        "conv4": Case(partial(conv4, 4, width=4, size=9, pooling="stride"), scaled, (3, 9, 9), "block1", norms=batch),
+        "omniglot_net": Case(
+            partial(omniglot_net, 4, width=6, size=10), stride4, (1, 10, 10), "block2", statistics=batch
+        ),
+        "conv4": Case(
+            partial(conv4, 4, width=4, size=9, pooling="stride"), scaled, (3, 9, 9), "block1", statistics=batch
+        ),
         "two of four blocks halve": Case(
             partial(mini_imagenet_net, 4, width=4, size=8, halvings=2), large, (3, 8, 8), "block3"
         ),
         "two blocks": Case(two_blocks, two, (2, 8, 8), "block1"),
         "two blocks, not a Sequential": Case(lambda: Plain(two_blocks()), two, (2, 8, 8), "block1"),
-        "skip": Case(Skip, skip_forward, (3,), "first", norms=batch),
-        "mlp regression": Case(
-            partial(mlp, 2, 3, (6, 5)), oracle.mlp, (2,), "layer1", values=3, norms=("transductive",)
-        ),
+        "skip": Case(Skip, skip_forward, (3,), "first", statistics=batch),
+        "mlp regression": Case(partial(mlp, 2, 3, (6, 5)), oracle.mlp, (2,), "layer1", values=3, statistics=("query",)),
     }
 
 
@@ -131,8 +133,11 @@ CASES = _nets()
 
 @dataclass(frozen=True)
 class Rule:
-    make: Callable[[Case], InnerLoop]
+    rule: Callable[[Case], InnerLoop]
     adapts: Callable[[Case, str], bool]  # said again, without patterns
+
+    def make(self, case: Case, statistics: Statistics = "query") -> InnerLoop:
+        return replace(self.rule(case), loss=case.loss, statistics=statistics)
 
 
 RULES = {
@@ -148,7 +153,7 @@ RULES = {
 
 
 @cache
-def expected(case_name: str, rule_name: str, norm: str = "transductive"):
+def expected(case_name: str, rule_name: str, statistics: Statistics = "query"):
     """What the oracle says on the CPU: outputs (n + 1, t, q, w), loss (), {name: gradient}."""
     case, rule = CASES[case_name], RULES[rule_name]
     params = {name: p.detach().cpu() for name, p in case.build().named_parameters()}
@@ -156,7 +161,7 @@ def expected(case_name: str, rule_name: str, norm: str = "transductive"):
     adapting = [name for name in params if rule.adapts(case, name)]
     episodes = [part.cpu() for part in case.episodes()]
     settings = (inner.steps, inner.lr, inner.first_order, case.slow_loss)
-    return oracle.meta(case.forward, params, adapting, *settings, episodes, norm)
+    return oracle.meta(case.forward, params, adapting, *settings, episodes, statistics)
 
 
 def close(value, want, tolerance: float = 1e-10) -> None:

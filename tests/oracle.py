@@ -91,35 +91,35 @@ def linear(params, name, x):
     return x @ params[f"{name}.weight"].T + params[f"{name}.bias"]
 
 
-def learn(forward, params, adapting, steps, lr, first_order, loss, task, norm="transductive"):
+def learn(forward, params, adapting, steps, lr, first_order, loss, task, statistics="query"):
     """The query outputs of one task after 0, 1, ..., `steps` steps of gradient descent, (steps + 1, q, w)."""
     support_x, support_y, query_x = task
-    outputs = [query_outputs(forward, params, support_x, query_x, norm)]
+    outputs = [query_outputs(forward, params, support_x, query_x, statistics)]
     for _ in range(steps):
         value = loss(forward(params, support_x, own), support_y)
         grads = torch.autograd.grad(value, [params[name] for name in adapting], create_graph=not first_order)
         params = {**params, **{name: params[name] - lr * g for name, g in zip(adapting, grads, strict=True)}}
-        outputs.append(query_outputs(forward, params, support_x, query_x, norm))
+        outputs.append(query_outputs(forward, params, support_x, query_x, statistics))
     return torch.stack(outputs)
 
 
-def query_outputs(forward, params, support_x, query_x, norm):
-    if norm == "transductive":
+def query_outputs(forward, params, support_x, query_x, statistics):
+    if statistics == "query":
         return forward(params, query_x, own)
-    if norm == "single":
+    if statistics == "image":
         return torch.cat([forward(params, query_x[i : i + 1], own) for i in range(len(query_x))])
     store = []
     forward(params, support_x, gather(store))
     return forward(params, query_x, replay(store))
 
 
-def meta(forward, params, adapting, steps, lr, first_order, loss, episodes, norm="transductive"):
+def meta(forward, params, adapting, steps, lr, first_order, loss, episodes, statistics="query"):
     """Outputs, (steps + 1, t, q, w), the mean query loss after the last step, and its gradient in every parameter."""
     params = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
     outputs, total = [], 0
     for support_x, support_y, query_x, query_y in zip(*episodes, strict=True):
         task = support_x, support_y, query_x
-        outputs.append(learn(forward, params, adapting, steps, lr, first_order, loss, task, norm))
+        outputs.append(learn(forward, params, adapting, steps, lr, first_order, loss, task, statistics))
         total = total + loss(outputs[-1][-1], query_y) / len(episodes[0])
     grads = torch.autograd.grad(total, list(params.values()))
     return torch.stack(outputs, 1).detach(), total.detach(), dict(zip(params, grads, strict=True))

@@ -60,17 +60,17 @@ def chain(kind: type[nn.Sequential] = nn.Sequential) -> nn.Sequential:
     return kind(OrderedDict(body=nn.Linear(3, 3), tanh=nn.Tanh(), head=nn.Linear(3, 4)))
 
 
-@pytest.mark.parametrize("at_once", [1, None])
+@pytest.mark.parametrize("chunk_size", [1, None])
 @pytest.mark.parametrize("rule", [maml(2, 0.3), maml(0), anil(2, 0.3), anil(0)], ids=["maml", "maml0", "anil", "anil0"])
 @pytest.mark.parametrize(
     "build",
     [lambda: doubled(chain()), lambda: shifted(chain()), lambda: chain(Scaled), twice_centred],
     ids=["hook", "pre-hook", "own parameter", "shared buffer"],
 )
-def test_a_sequential_that_is_more_than_its_children_stays_whole(build, rule, at_once):
+def test_a_sequential_that_is_more_than_its_children_stays_whole(build, rule, chunk_size):
     torch.manual_seed(0)
     model, episodes = build().double().to(DEVICE), CASES["skip"].episodes()
-    got = predict(model, episodes, rule, at_once=at_once)
+    got = predict(model, episodes, rule, chunk_size=chunk_size)[0]
     for task, outputs in zip(zip(*episodes, strict=True), got, strict=True):
         learnt = deepcopy(model)
         learnt.load_state_dict(adapt(model, task[0], task[1], rule))
@@ -124,21 +124,21 @@ class Recurrent(nn.Module):
 
 def test_a_recurrent_layer_runs_task_by_task_and_says_so():
     model, episodes = Recurrent("gru").double(), Episodes(*(part.cpu() for part in CASES["skip"].episodes()))
-    with pytest.raises(RuntimeError, match=r"this model cannot run batched over tasks \(.*\)\. Pass at_once=1\."):
+    with pytest.raises(RuntimeError, match=r"this model cannot run batched over tasks \(.*\)\. Pass chunk_size=1\."):
         predict(model, episodes, maml(1))
-    with pytest.raises(RuntimeError, match=r"Pass at_once=1"):
+    with pytest.raises(RuntimeError, match=r"Pass chunk_size=1"):
         NIL()(model, episodes)
-    meta_gradient(model, episodes, maml(1), at_once=1)
-    assert NIL()(model, episodes, at_once=1).shape[:2] == episodes.query_y.shape
+    meta_gradient(model, episodes, maml(1), chunk_size=1)
+    assert NIL()(model, episodes, chunk_size=1)[0].shape[:2] == episodes.query_y.shape
 
 
 def test_attention_without_a_second_derivative_says_what_to_do():
     model, episodes = Recurrent("attention").double(), Episodes(*(part.cpu() for part in CASES["skip"].episodes()))
     with pytest.raises(RuntimeError, match=r"a layer has no second derivative \(.*\)\. Use first_order=True, or run"):
-        meta_gradient(model, episodes, maml(1), at_once=1)
-    meta_gradient(model, episodes, fomaml(1), at_once=1)
+        meta_gradient(model, episodes, maml(1), chunk_size=1)
+    meta_gradient(model, episodes, fomaml(1), chunk_size=1)
     with sdpa_kernel(SDPBackend.MATH):
-        meta_gradient(model, episodes, maml(1), at_once=1)
+        meta_gradient(model, episodes, maml(1), chunk_size=1)
 
 
 def test_what_is_wrong_without_batching_is_said_as_it_is():

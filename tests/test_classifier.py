@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ def checkpoint(path: Path, data: str = "pets", channels: int = 3, **more) -> Pat
     """A network with random weights, as a run would leave it."""
     spec = Spec(data=data, size=SIZE, width=8, pooling="stride", **{"lr": 1.0, **more})
     shape = (channels, SIZE, SIZE)
-    about = {"spec": as_dict(spec), "shape": shape, "iteration": 7, "val_accuracy": 0.5, "norm": "transductive"}
-    save_checkpoint(path, spec.build(shape).state_dict(), about)
+    metadata = {"spec": as_dict(spec), "shape": shape, "iteration": 7, "val_accuracy": 0.5, "statistics": "query"}
+    save_checkpoint(path, spec.build(shape).state_dict(), metadata)
     return path
 
 
@@ -72,18 +73,20 @@ def test_it_learns_with_the_manners_of_scikit_learn(trained, method):
     assert classifier.score(queries, truth) == np.mean(classifier.predict(queries) == truth) > 0.6
 
 
-@pytest.mark.parametrize("norm", ["support", "transductive"])
+@pytest.mark.parametrize("statistics", ["support", "query"])
 @pytest.mark.parametrize("method", ["head", "nil"])
-def test_it_computes_what_the_library_computes(trained, method, norm):
+def test_it_computes_what_the_library_computes(trained, method, statistics):
     images, labels = pictures([5] * 5)
     queries, _ = pictures([15] * 5, seed=1)  # more than run at once, where that matters
-    classifier = FewShotClassifier.load(trained, method=method, norm=norm).fit(images, labels)
+    classifier = FewShotClassifier.load(trained, method=method, statistics=statistics).fit(images, labels)
     model, spec = classifier.learner.model, classifier.learner.spec
     support_y = torch.from_numpy(labels)[None]
     episode = Episodes(floats(images)[None], support_y, floats(queries)[None], torch.zeros(1, len(queries)))
     with torch.no_grad():
-        nil = NIL()(model, episode, norm=norm)
-        outputs = nil if method == "nil" else predict(model, episode, spec.test_rule(), norm=norm)
+        nil = NIL(statistics=statistics)(model, episode)[0]
+        outputs = (
+            nil if method == "nil" else predict(model, episode, replace(spec.test_rule(), statistics=statistics))[0]
+        )
     assert np.allclose(classifier.predict_proba(queries), outputs[0].softmax(1).numpy(), atol=1e-4)
 
 
@@ -108,7 +111,7 @@ def test_a_prediction_does_not_depend_on_the_others(trained, method):
     assert np.allclose(classifier.predict_proba(queries[order]), together[order], atol=1e-5)
     for part in ([0], [149, 3], range(70)):
         assert np.allclose(classifier.predict_proba(queries[list(part)]), together[list(part)], atol=1e-5)
-    classifier.norm = "transductive"
+    classifier.statistics = "query"
     assert not np.allclose(classifier.predict_proba(queries[:9]), classifier.predict_proba(queries)[:9], atol=1e-3)
 
 
@@ -134,7 +137,8 @@ def test_fewer_classes_use_the_first_outputs_of_the_head(trained):
     with torch.no_grad():
         images, labels = pictures([5] * 3)
         one = Episodes(floats(images)[None], torch.from_numpy(labels)[None], floats(queries)[None], torch.zeros(1, 6))
-        outputs = predict(still.learner.model, one, still.learner.spec.test_rule(), norm="support")[0, :, :3]
+        rule = replace(still.learner.spec.test_rule(), statistics="support")
+        outputs = predict(still.learner.model, one, rule)[0, 0, :, :3]
     assert np.allclose(still.predict_proba(queries), outputs.softmax(1).numpy(), atol=1e-5)
 
 
@@ -178,14 +182,14 @@ def test_labels_are_of_any_hashable_kind(trained, tmp_path, labels, classes):
 @pytest.mark.parametrize("method", ["head", "nil"])
 def test_saved_and_loaded_it_predicts_the_same_without_the_images(trained, tmp_path, method):
     queries, _ = pictures([4] * 4, seed=1)
-    classifier = fitted(trained, 4, method=method, norm="transductive", invert=True)
+    classifier = fitted(trained, 4, method=method, statistics="query", invert=True)
     classifier.save(tmp_path / "sub" / "mine.safetensors")
     trained.unlink()
     again = FewShotClassifier.load(str(tmp_path / "sub" / "mine.safetensors"))
-    assert (again.method, again.method_, again.norm, again.invert) == (method, method, "transductive", True)
+    assert (again.method, again.method_, again.statistics, again.invert) == (method, method, "query", True)
     assert (again.predict_proba(queries) == classifier.predict_proba(queries)).all()
-    other = FewShotClassifier.load(tmp_path / "sub" / "mine.safetensors", method="nil", norm="support")
-    assert (other.method_, other.norm, other.invert) == ("nil", "support", True)
+    other = FewShotClassifier.load(tmp_path / "sub" / "mine.safetensors", method="nil", statistics="support")
+    assert (other.method_, other.statistics, other.invert) == ("nil", "support", True)
     images, labels = pictures([5] * 5)
     assert again.fit(images, labels).classes_.tolist() == [0, 1, 2, 3, 4]  # the head still has all its outputs
 
@@ -320,18 +324,21 @@ def test_checkpoints_that_will_not_do(trained, tmp_path):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ValueError, match="is cut off or not a checkpoint"):
             FewShotClassifier.load(tmp_path / name)
-    tensors, about = load_checkpoint(trained)
+    tensors, metadata = load_checkpoint(trained)
     save_checkpoint(tmp_path / "last.safetensors", tensors, {"iteration": 3})
     with pytest.raises(ValueError, match=r"not a trained network; use best.safetensors"):
         FewShotClassifier.load(tmp_path / "last.safetensors")
-    save_checkpoint(tmp_path / "other", {"w": torch.zeros(3)}, about)
+    save_checkpoint(tmp_path / "other", {"w": torch.zeros(3)}, metadata)
     with pytest.raises(ValueError, match="belongs to another network"):
         FewShotClassifier.load(tmp_path / "other")
     assert fitted(tmp_path).method_ == "head"  # a run's folder
 
 
 def test_settings_that_will_not_do(trained):
-    for settings, message in (({"method": "knn"}, "method must be"), ({"norm": "batch"}, "norm must be one of")):
+    for settings, message in (
+        ({"method": "knn"}, "method must be"),
+        ({"statistics": "batch"}, "statistics must be one of"),
+    ):
         with pytest.raises(ValueError, match=message):
             FewShotClassifier.load(trained, **settings)
     with pytest.raises(ValueError, match="no device 'gpu' here"):
@@ -379,10 +386,10 @@ def test_a_support_folder_has_one_sub_folder_a_class(trained, tmp_path):
 @pytest.mark.parametrize(("algorithm", "outputs"), [("multiclass", 40), ("multitask", 5), ("nil", 5)])
 def test_a_network_trained_without_an_inner_loop_compares_features(tmp_path, algorithm, outputs):
     path = checkpoint(tmp_path / "best.safetensors", algorithm=algorithm)
-    tensors, about = load_checkpoint(path)
+    tensors, metadata = load_checkpoint(path)
     features = tensors["head.weight"].shape[1]
     head = {"head.weight": torch.zeros(outputs, features), "head.bias": torch.zeros(outputs)}
-    save_checkpoint(path, {**tensors, **head}, about)
+    save_checkpoint(path, {**tensors, **head}, metadata)
     queries, truth = pictures([8] * 6, seed=1)
     for ways in (3, 5, 6):  # fewer than a training task has, as many, more
         classifier = fitted(path, ways)

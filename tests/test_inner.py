@@ -15,7 +15,7 @@ from torch import nn
 from innerloop.algorithms import anil, boil, freeze, maml
 from innerloop.inner import InnerLoop, adapt, chosen, cut, predict
 from innerloop.outer import meta_gradient
-from innerloop.tasks import Episodes, tasks_at_once
+from innerloop.tasks import Episodes, pick_chunk_size
 
 every_case = pytest.mark.parametrize("case_name", CASES)
 every_rule = pytest.mark.parametrize("rule_name", RULES)
@@ -23,30 +23,30 @@ every_rule = pytest.mark.parametrize("rule_name", RULES)
 
 @every_case
 @every_rule
-@pytest.mark.parametrize("at_once", [None, 1, 2])
-def test_outputs_and_meta_gradients_are_the_oracles(case_name, rule_name, at_once):
+@pytest.mark.parametrize("chunk_size", [None, 1, 2])
+def test_outputs_and_meta_gradients_are_the_oracles(case_name, rule_name, chunk_size):
     case = CASES[case_name]
     model, inner, episodes = case.build(), RULES[rule_name].make(case), case.episodes()
     outputs, loss, grads = expected(case_name, rule_name)
 
-    value, _ = meta_gradient(model, episodes, inner, loss=case.loss, at_once=at_once)
+    value, _ = meta_gradient(model, episodes, inner, chunk_size=chunk_size)
     close(value, loss)
     for name, parameter in model.named_parameters():
         close(parameter.grad, grads[name])
     with torch.no_grad():
-        got = predict(model, episodes, inner, loss=case.loss, at_once=at_once, every_step=True)
+        got = predict(model, episodes, inner, chunk_size=chunk_size, every_step=True)
     close(got, outputs)
 
 
 @every_rule
-@pytest.mark.parametrize("at_once", [1, 2, TASKS, 99])
-def test_predict_is_differentiable_and_the_last_of_every_step(rule_name, at_once):
+@pytest.mark.parametrize("chunk_size", [1, 2, TASKS, 99])
+def test_predict_is_differentiable_and_the_last_of_every_step(rule_name, chunk_size):
     case = CASES["two blocks"]
     model, inner, episodes = case.build(), RULES[rule_name].make(case), case.episodes()
     outputs, _, grads = expected("two blocks", rule_name)
-    got = inner(model, episodes, loss=case.loss, at_once=at_once)
-    close(got, outputs[-1])
-    F.cross_entropy(got.flatten(0, 1), episodes.query_y.flatten()).backward()
+    got = inner(model, episodes, chunk_size=chunk_size)
+    close(got[0], outputs[-1])
+    F.cross_entropy(got.flatten(0, 2), episodes.query_y.flatten()).backward()
     for name, parameter in model.named_parameters():
         close(parameter.grad, grads[name])
 
@@ -69,7 +69,7 @@ def test_the_meta_gradient_is_a_finite_difference(rule):
     episodes = Episodes(*(part.to(DEVICE) for part in (x, y, x.flip(0) + 0.3, y.flip(1))))
 
     def loss() -> float:
-        return float(F.cross_entropy(predict(model, episodes, rule).flatten(0, 1), episodes.query_y.flatten()))
+        return float(F.cross_entropy(predict(model, episodes, rule)[0].flatten(0, 1), episodes.query_y.flatten()))
 
     meta_gradient(model, episodes, rule)
     h = 1e-5
@@ -91,7 +91,7 @@ def test_adapt_keeps_the_frozen_bits_and_loads(case_name, rule_name):
     case, rule = CASES[case_name], RULES[rule_name]
     model, episodes = case.build(), case.episodes()
     before = deepcopy(model.state_dict())
-    state = adapt(model, episodes.support_x[0], episodes.support_y[0], rule.make(case), loss=case.loss)
+    state = adapt(model, episodes.support_x[0], episodes.support_y[0], rule.make(case))
 
     assert list(state) == list(before)
     for name, value in before.items():
@@ -104,16 +104,16 @@ def test_adapt_keeps_the_frozen_bits_and_loads(case_name, rule_name):
     close(adapted(episodes.query_x[0]), expected(case_name, rule_name)[0][-1, 0])
 
 
-@pytest.mark.parametrize("norm", ["transductive", "support", "single"])
+@pytest.mark.parametrize("statistics", ["query", "support", "image"])
 @every_rule
-def test_running_the_front_once_changes_no_number(rule_name, norm):
+def test_running_the_front_once_changes_no_number(rule_name, statistics):
     case = CASES["mini_imagenet_net"]
-    model, inner, episodes = case.build(), RULES[rule_name].make(case), case.episodes()
+    model, inner, episodes = case.build(), RULES[rule_name].make(case, statistics), case.episodes()
     outputs, grads = [], []
     for network in (model, Plain(deepcopy(model))):
-        meta_gradient(network, episodes, inner, norm=norm)
+        meta_gradient(network, episodes, inner)
         grads.append([parameter.grad for parameter in network.parameters()])
-        outputs.append(predict(network, episodes, inner, norm=norm))
+        outputs.append(predict(network, episodes, inner))
     close(*outputs)
     for one, other in zip(*grads, strict=True):
         close(one, other)
@@ -177,7 +177,7 @@ def test_shared_parameters_adapt_as_one(rule, twice):
     state = adapt(model, episodes.support_x[0], episodes.support_y[0], rule)
     adapted = deepcopy(model)
     adapted.load_state_dict(state)
-    close(adapted(episodes.query_x[0]), want[0])
+    close(adapted(episodes.query_x[0]), want[0, 0])
 
 
 def test_patterns_choose_from_left_to_right():
@@ -196,8 +196,8 @@ def test_nothing_adapts_when_all_is_frozen():
     case = CASES["two blocks"]
     model, episodes = case.build(), case.episodes()
     frozen = freeze(maml(2), "block1", "block2", "head")
-    for at_once in (1, None):
-        got = predict(model, episodes, frozen, at_once=at_once, every_step=True)
+    for chunk_size in (1, None):
+        got = predict(model, episodes, frozen, chunk_size=chunk_size, every_step=True)
         close(got, torch.stack([model(x) for x in episodes.query_x]).expand_as(got))
 
 
@@ -208,22 +208,22 @@ def test_buffers_and_dropout_work():
     model.norm.eval()
     episodes = CASES["skip"].episodes()
     same = Episodes(*(part[:1].expand(3, *part.shape[1:]) for part in episodes))
-    outputs = predict(model, same, anil(2))
+    outputs = predict(model, same, anil(2))[0]
     assert not torch.equal(outputs[0], outputs[1]), "every task draws its own dropout"
     model.eval()
     state = adapt(model, episodes.support_x[0], episodes.support_y[0], anil(2))
     adapted = deepcopy(model)
     adapted.load_state_dict(state)
-    close(adapted(episodes.query_x[0]), predict(model, episodes, anil(2))[0])
+    close(adapted(episodes.query_x[0]), predict(model, episodes, anil(2))[0, 0])
 
 
-@pytest.mark.parametrize("at_once", [1, None])
-def test_labels_that_do_not_fit_the_head_are_named(at_once):
+@pytest.mark.parametrize("chunk_size", [1, None])
+def test_labels_that_do_not_fit_the_head_are_named(chunk_size):
     case = CASES["two blocks"]
     episodes = Episodes(*(part.cpu() for part in case.episodes()))
     beyond = episodes._replace(support_y=episodes.support_y + case.way)
     with pytest.raises(ValueError, match="label"):
-        predict(case.build().cpu(), beyond, maml(1), at_once=at_once)
+        predict(case.build().cpu(), beyond, maml(1), chunk_size=chunk_size)
 
 
 def test_adapt_and_the_outer_loop_check_labels_too():
@@ -242,15 +242,15 @@ def test_settings_that_cannot_be_meant():
         InnerLoop(steps=-1)
 
 
-def test_at_once_is_checked_and_chosen():
+def test_chunk_size_is_checked_and_chosen():
     small, large = torch.zeros(3, 2, 4), torch.zeros(3, 1, 2**18)
 
     def episodes(x):
         return Episodes(x, x[..., 0].long(), x, x[..., 0].long())
 
-    assert tasks_at_once(episodes(small), None) == 3
-    assert tasks_at_once(episodes(large), None) == 1
-    assert tasks_at_once(episodes(large), 2) == 2
-    assert tasks_at_once(episodes(small), 50) == 3
-    with pytest.raises(ValueError, match="at_once must be at least 1 or None, got 0"):
-        predict(nn.Linear(4, 2), episodes(small), InnerLoop(), at_once=0)
+    assert pick_chunk_size(episodes(small), None) == 3
+    assert pick_chunk_size(episodes(large), None) == 1
+    assert pick_chunk_size(episodes(large), 2) == 2
+    assert pick_chunk_size(episodes(small), 50) == 3
+    with pytest.raises(ValueError, match="chunk_size must be at least 1 or None, got 0"):
+        predict(nn.Linear(4, 2), episodes(small), InnerLoop(), chunk_size=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,9 +35,9 @@ def test_without_a_graph_the_steps_before_are_let_go(how):
     model, episodes = case.build(), case.episodes()
     with torch.no_grad():
         if how == "predict":
-            predict(model, episodes, maml(12), loss=loss, at_once=1)
+            predict(model, episodes, replace(maml(12), loss=loss), chunk_size=1)
         else:
-            adapt(model, episodes.support_x[0], episodes.support_y[0], maml(12), loss=loss)
+            adapt(model, episodes.support_x[0], episodes.support_y[0], replace(maml(12), loss=loss))
     assert len(loss.seen) >= 12
     assert loss.most <= 2
 
@@ -53,15 +54,15 @@ def test_last_keeps_one_step():
     assert last(watched())["p"].item() == pytest.approx(1 - 6 * 0.01)
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_a_larger_meta_batch_holds_no_more_graphs(at_once):
+@pytest.mark.parametrize("chunk_size", [1, 2])
+def test_a_larger_meta_batch_holds_no_more_graphs(chunk_size):
     case = CASES["two blocks"]
     model, episodes = case.build(), case.episodes()
 
     def most(times: int) -> int:
         loss = Watch()
         batch = Episodes(*(part.repeat(times, *[1] * (part.ndim - 1)) for part in episodes))
-        meta_gradient(model, batch, maml(3), loss=loss, at_once=at_once)
+        meta_gradient(model, batch, replace(maml(3), loss=loss), chunk_size=chunk_size)
         return loss.most
 
     assert most(4) == most(1)

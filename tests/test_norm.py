@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import nullcontext
+from dataclasses import replace
 
 import oracle
 import pytest
@@ -15,38 +16,39 @@ from innerloop import inner as inner_module
 from innerloop.algorithms import anil, fomaml, freeze, maml
 from innerloop.inner import adapt, predict
 from innerloop.models import conv4
-from innerloop.norm import TaskNorm, check_norms, describe_norm, statistics_from
+from innerloop.norm import TaskNorm, check_norms, describe_statistics, statistics_from
 from innerloop.outer import meta_gradient
 from innerloop.predictors import NIL
 from innerloop.tasks import Episodes
 
-BATCHED = [(case, norm) for case in CASES for norm in CASES[case].norms if norm != "transductive"]
+BATCHED = [(case, kind) for case in CASES for kind in CASES[case].statistics if kind != "query"]
 
 
-@pytest.mark.parametrize(("case_name", "norm"), BATCHED)
+@pytest.mark.parametrize(("case_name", "statistics"), BATCHED)
 @pytest.mark.parametrize("rule_name", ["maml", "anil"])
-def test_each_norm_is_the_oracles_at_every_layer(case_name, norm, rule_name):
+def test_each_norm_is_the_oracles_at_every_layer(case_name, statistics, rule_name):
     case = CASES[case_name]
-    outputs, loss, grads = expected(case_name, rule_name, norm)
-    for at_once in (1, None):
-        model, inner, episodes = case.build(), RULES[rule_name].make(case), case.episodes()
-        value, _ = meta_gradient(model, episodes, inner, loss=case.loss, norm=norm, at_once=at_once)
+    outputs, loss, grads = expected(case_name, rule_name, statistics)
+    for chunk_size in (1, None):
+        model, inner, episodes = case.build(), RULES[rule_name].make(case, statistics), case.episodes()
+        value, _ = meta_gradient(model, episodes, inner, chunk_size=chunk_size)
         close(value, loss)
         for name, parameter in model.named_parameters():
             close(parameter.grad, grads[name])
-        close(predict(model, episodes, inner, loss=case.loss, norm=norm, at_once=at_once, every_step=True), outputs)
+        close(predict(model, episodes, inner, chunk_size=chunk_size, every_step=True), outputs)
 
 
-@pytest.mark.parametrize(("norm", "depends"), [("transductive", True), ("support", False), ("single", False)])
+@pytest.mark.parametrize(("statistics", "depends"), [("query", True), ("support", False), ("image", False)])
 @pytest.mark.parametrize("rule", [maml(2, 0.3), anil(2, 0.3), NIL(4)], ids=["maml", "anil", "nil"])
-def test_whether_a_prediction_depends_on_the_other_queries(rule, norm, depends):
+def test_whether_a_prediction_depends_on_the_other_queries(rule, statistics, depends):
+    rule = replace(rule, statistics=statistics)
     case = CASES["two blocks"]
     model, episodes = case.build(), case.episodes()
     others = episodes.query_x.clone()
     others[:, 1:] = 3 * others[:, 1:].flip(-1) + 1
-    one = rule(model, episodes, norm=norm)[:, 0]
-    other = rule(model, episodes._replace(query_x=others), norm=norm)[:, 0]
-    alone = rule(model, episodes._replace(query_x=others[:, :1]), norm=norm)[:, 0]
+    one = rule(model, episodes)[0, :, 0]
+    other = rule(model, episodes._replace(query_x=others))[0, :, 0]
+    alone = rule(model, episodes._replace(query_x=others[:, :1]))[0, :, 0]
     for prediction in (other, alone):
         assert ((one - prediction).abs().max() > 1e-3) == depends
         if not depends:
@@ -82,9 +84,9 @@ def test_one_value_a_channel_is_an_error_that_says_what_to_do():
     with statistics_from(1), pytest.raises(ValueError, match="one value a channel"):
         norm(torch.zeros(4, 3))
     small = CASES["conv4"]  # one pixel an image is left in the last block
-    for at_once in (1, None):
+    for chunk_size in (1, None):
         with pytest.raises(ValueError, match="one value a channel"):
-            predict(small.build(), small.episodes(), anil(1), norm="single", at_once=at_once)
+            predict(small.build(), small.episodes(), replace(anil(1), statistics="image"), chunk_size=chunk_size)
 
 
 def test_the_statistics_end_with_their_block():
@@ -110,16 +112,18 @@ def net(norm: nn.Module) -> nn.Sequential:
     return nn.Sequential(layers).double().to(DEVICE)
 
 
-def gradients(model: nn.Module, rule, at_once: int | None) -> torch.Tensor:
+def gradients(model: nn.Module, rule, chunk_size: int | None) -> torch.Tensor:
     model.zero_grad()
-    meta_gradient(model, CASES["two blocks"].episodes(), rule, at_once=at_once)
+    meta_gradient(model, CASES["two blocks"].episodes(), rule, chunk_size=chunk_size)
     return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
 
 
 @pytest.mark.parametrize("kind", FUSED)
 def test_a_fused_norm_is_refused_only_where_it_would_be_wrong(kind):
     model = net(FUSED[kind]())
-    with pytest.raises(ValueError, match=rf"norm is a {kind} whose weight and bias adapts.*functorch#534.*at_once=1"):
+    with pytest.raises(
+        ValueError, match=rf"norm is a {kind} whose weight and bias adapts.*functorch#534.*chunk_size=1"
+    ):
         gradients(model, maml(2, 0.3), None)
     gradients(model, maml(2, 0.3), 1)
     for rule in (fomaml(2, 0.3), freeze(maml(2, 0.3), "norm"), anil(2, 0.3)):
@@ -127,7 +131,7 @@ def test_a_fused_norm_is_refused_only_where_it_would_be_wrong(kind):
     episodes = CASES["two blocks"].episodes()
     adapt(model, episodes.support_x[0], episodes.support_y[0], maml(2))
     with torch.no_grad():  # as in `evaluate`: there is no second-order gradient to get wrong
-        close(predict(model, episodes, maml(2)), predict(model, episodes, maml(2), at_once=1))
+        close(predict(model, episodes, maml(2)), predict(model, episodes, maml(2), chunk_size=1))
 
 
 class Own(nn.Module):
@@ -143,7 +147,7 @@ class Own(nn.Module):
 
 def test_a_fused_norm_that_is_called_as_a_function_is_refused_too():
     model = net(Own(scale=True))
-    with pytest.raises(ValueError, match=r"norm is a Own that calls layer_norm, whose gain adapts.*at_once=1"):
+    with pytest.raises(ValueError, match=r"norm is a Own that calls layer_norm, whose gain adapts.*chunk_size=1"):
         gradients(model, maml(2, 0.3), None)
     gradients(model, maml(2, 0.3), 1)
     for right, rule in ((model, freeze(maml(2, 0.3), "norm")), (net(Own(scale=False)), maml(2, 0.3))):
@@ -154,7 +158,7 @@ def test_a_fused_norm_that_is_called_as_a_function_is_refused_too():
 def test_the_upstream_bug_is_still_there(kind, monkeypatch):
     monkeypatch.setattr(inner_module, "check_norms", lambda *_, **__: None)
     model = net(FUSED[kind]())
-    loop, batched = (gradients(model, maml(2, 0.3), at_once) for at_once in (1, None))
+    loop, batched = (gradients(model, maml(2, 0.3), chunk_size) for chunk_size in (1, None))
     assert (loop - batched).abs().max() > 1e-6, (
         f"torch {torch.__version__} has mended pytorch/functorch#534 for {kind}: "
         "drop it from `_FUSED` in innerloop/norm.py, and this case"
@@ -173,7 +177,7 @@ def test_running_statistics_are_refused_in_train_mode():
     episodes = CASES["two blocks"].episodes()
     for call in (
         lambda: predict(model, episodes, anil(1)),
-        lambda: predict(model, episodes, anil(1), at_once=1),
+        lambda: predict(model, episodes, anil(1), chunk_size=1),
         lambda: adapt(model, episodes.support_x[0], episodes.support_y[0], anil(1)),
         lambda: NIL()(model, episodes),
     ):
@@ -181,24 +185,24 @@ def test_running_statistics_are_refused_in_train_mode():
             call()
     model.eval()
     kept = model.norm.running_mean.clone()
-    want = predict(Plain(model).eval(), episodes, anil(2), at_once=1)
+    want = predict(Plain(model).eval(), episodes, anil(2), chunk_size=1)
     close(predict(model, episodes, anil(2)), want)
-    close(predict(model, episodes, anil(2), norm="single"), want)
+    close(predict(model, episodes, replace(anil(2), statistics="image")), want)
     assert torch.equal(model.norm.running_mean, kept)
 
 
 def test_a_plain_batch_norm_cannot_use_the_support_set():
     model, episodes = net(FUSED["BatchNorm2d"]()), CASES["two blocks"].episodes()
-    with pytest.raises(ValueError, match=r'cannot use the support set.*TaskNorm or "single"'):
-        predict(model, episodes, anil(1), norm="support")
-    predict(model, episodes, anil(1), norm="single")
-    with pytest.raises(ValueError, match="norm must be one of transductive, support, single, got 'batch'"):
-        predict(model, episodes, anil(1), norm="batch")
+    with pytest.raises(ValueError, match=r'cannot use the support set.*TaskNorm or statistics="image"'):
+        predict(model, episodes, replace(anil(1), statistics="support"))
+    predict(model, episodes, replace(anil(1), statistics="image"))
+    with pytest.raises(ValueError, match="statistics must be one of query, support, image, got 'batch'"):
+        predict(model, episodes, replace(anil(1), statistics="batch"))
 
 
 def test_a_norm_that_is_the_whole_model_or_the_head_is_checked():
     with pytest.raises(ValueError, match="the model is a LayerNorm"):
-        check_norms(nn.LayerNorm(3), ["weight"], "transductive", vmapped=True, first_order=False)
+        check_norms(nn.LayerNorm(3), ["weight"], "query", vmapped=True, first_order=False)
     x, y = torch.randn(2, 4, 3), torch.tensor([[0, 1, 2, 0]] * 2)
     model = nn.Sequential(OrderedDict(body=nn.Linear(3, 3), head=nn.LayerNorm(3)))
     with pytest.raises(ValueError, match="head is a LayerNorm"):
@@ -206,9 +210,9 @@ def test_a_norm_that_is_the_whole_model_or_the_head_is_checked():
 
 
 def test_the_norm_is_described():
-    assert describe_norm(conv4(size=16), "support") == "support"
-    assert describe_norm(nn.Linear(2, 2), "transductive") == "none over the batch"
-    assert describe_norm(net(nn.BatchNorm2d(4)), "transductive") == "running statistics"
-    assert describe_norm(net(FUSED["BatchNorm2d"]()), "single") == "single"
+    assert describe_statistics(conv4(size=16), "support") == "support"
+    assert describe_statistics(nn.Linear(2, 2), "query") == "none over the batch"
+    assert describe_statistics(net(nn.BatchNorm2d(4)), "query") == "running"
+    assert describe_statistics(net(FUSED["BatchNorm2d"]()), "image") == "image"
     both = nn.Sequential(nn.BatchNorm2d(4), TaskNorm(4))
-    assert describe_norm(both, "transductive") == "transductive and running statistics"
+    assert describe_statistics(both, "query") == "query and running"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -61,14 +61,15 @@ def test_the_clip_is_elementwise():
         close(parameter, before[name].cpu() - grads[name].clamp(-clip, clip))
 
 
-@pytest.mark.parametrize("norm", ["transductive", "support"])
-def test_at_once_does_not_change_training(norm):
+@pytest.mark.parametrize("statistics", ["query", "support"])
+def test_chunk_size_does_not_change_training(statistics):
     trained, losses = [], []
-    for at_once in (None, 1, 2, 4):
+    rule = maml(2, 0.3, statistics=statistics)
+    for chunk_size in (None, 1, 2, 4):
         model = CASE.build()
         batches = [CASE.episodes(tasks=5, seed=seed) for seed in range(3)]
         sgd = torch.optim.SGD(model.parameters(), lr=0.1)
-        steps = list(meta_train(model, batches, maml(2, 0.3), sgd, norm=norm, at_once=at_once))
+        steps = list(meta_train(model, batches, rule, sgd, chunk_size=chunk_size))
         assert [step.number for step in steps] == [1, 2, 3]
         trained.append(nn.utils.parameters_to_vector(model.parameters()))
         losses.append(torch.stack([step.loss for step in steps]))
@@ -106,41 +107,41 @@ def test_regression_has_losses_and_no_accuracies():
     case = CASES["mlp regression"]
     model, episodes = case.build(), case.episodes()
     outputs, loss, _ = expected("mlp regression", "maml")
-    step = next(meta_train(model, [episodes], maml(2, 0.3), adam(model), loss=F.mse_loss))
+    step = next(meta_train(model, [episodes], replace(maml(2, 0.3), loss=F.mse_loss), adam(model)))
     close(step.loss, loss)
     assert step.accuracy is None
-    score = evaluate(maml(2, 0.3), case.build(), [episodes], loss=F.mse_loss)
+    score = evaluate(case.build(), [episodes], replace(maml(2, 0.3), loss=F.mse_loss))
     assert score.accuracy is None
     close(score.values, (outputs - episodes.query_y.cpu()).square().mean((2, 3)))
     assert str(score).startswith(f"loss {score.mean:.4f}")
-    assert score.norm == "none over the batch"
+    assert score.statistics == "none over the batch"
 
 
 @pytest.mark.parametrize("rule", [anil(3, 0.3), NIL(4)], ids=["anil", "nil"])
-@pytest.mark.parametrize("norm", ["transductive", "support", "single"])
-def test_a_score_does_not_depend_on_the_batches(rule, norm):
+@pytest.mark.parametrize("statistics", ["query", "support", "image"])
+def test_a_score_does_not_depend_on_the_batches(rule, statistics):
     whole = CASE.episodes(tasks=12)
     scores = []
-    for size, at_once in ((12, None), (12, 5), (5, 2), (1, None)):
+    for size, chunk_size in ((12, None), (12, 5), (5, 2), (1, None)):
         batches = (Episodes(*parts) for parts in zip(*(part.split(size) for part in whole), strict=True))
-        scores.append(evaluate(rule, CASE.build(), batches, norm=norm, at_once=at_once))
+        scores.append(evaluate(CASE.build(), batches, replace(rule, statistics=statistics), chunk_size=chunk_size))
     for score in scores:
         assert score.values.shape == (4 if isinstance(rule, InnerLoop) else 1, 12)
         assert torch.equal(score.accuracy, scores[0].accuracy)
         close(score.loss, scores[0].loss, 1e-12)
         assert str(score) == str(scores[0])
-        assert score.norm == norm
+        assert score.statistics == statistics
 
 
 def test_evaluate_measures_every_step():
     outputs, *_ = expected("two blocks", "maml")
     model, episodes = CASE.build(), CASE.episodes()
-    score = evaluate(maml(2, 0.3), model, [episodes])
+    score = evaluate(model, [episodes], maml(2, 0.3))
     labels = episodes.query_y.cpu()
     close(score.accuracy, (outputs.argmax(-1) == labels).float().mean(-1))
     losses = [[F.cross_entropy(task, y) for task, y in zip(step, labels, strict=True)] for step in outputs]
     close(score.loss, torch.tensor(losses, dtype=torch.float64))
-    longer = evaluate(replace(maml(2, 0.3), steps=6), model, [episodes])
+    longer = evaluate(model, [episodes], replace(maml(2, 0.3), steps=6))
     assert longer.values.shape == (7, 3)
     close(longer.loss[:3], score.loss)
     assert not any(parameter.grad is not None for parameter in model.parameters())
@@ -154,33 +155,38 @@ def test_the_mean_and_its_interval():
         outputs[1, task, :wrong, 1] = 1
     y = torch.zeros(4, 5, dtype=torch.long)
 
-    def stub(model, episodes, *, loss, norm, at_once, every_step):  # noqa: ARG001
-        return outputs
+    @dataclass
+    class Stub:
+        loss = staticmethod(F.cross_entropy)
+        statistics = "query"
 
-    score = evaluate(stub, nn.Linear(1, 1), [Episodes(y, y, y, y)])
+        def __call__(self, model, episodes, *, chunk_size, every_step):  # noqa: ARG002
+            return outputs
+
+    score = evaluate(nn.Linear(1, 1), [Episodes(y, y, y, y)], Stub())
     accuracies = [1.0, 0.6, 0.8, 0.8]
     deviation = (sum((a - 0.8) ** 2 for a in accuracies) / 3) ** 0.5
     assert score.mean == pytest.approx(0.8)
     assert score.interval == pytest.approx(1.96 * deviation / 2, rel=1e-5)
     assert score.per_step[0] == pytest.approx((0.2, 0.0), abs=1e-6)
-    assert str(score) == "0.8000 ± 0.1600 (4 episodes, norm: none over the batch)"
+    assert str(score) == "0.8000 ± 0.1600 (4 episodes, statistics: none over the batch)"
 
 
 def test_evaluate_leaves_the_modes_as_they_were():
     model, episodes = CASE.build(), CASE.episodes()
     for training in (True, False):
         model.train(training)
-        evaluate(anil(1), model, [episodes])
+        evaluate(model, [episodes], anil(1))
         assert model.training == training
     model.train()
     with pytest.raises(ValueError, match="matches no parameter"):
-        evaluate(anil(1, head="fc"), model, [episodes])
+        evaluate(model, [episodes], anil(1, head="fc"))
     assert model.training
     model.block1.eval()
-    evaluate(anil(1), model, [episodes])
+    evaluate(model, [episodes], anil(1))
     assert not model.block1.training, "a block that its user froze"
     with pytest.raises(ValueError, match="no episodes to evaluate"):
-        evaluate(anil(1), model, [])
+        evaluate(model, [], anil(1))
 
 
 def test_the_advice_to_freeze_running_statistics_holds_in_training():

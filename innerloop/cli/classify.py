@@ -13,7 +13,7 @@ from tyro.conf import Positional
 from innerloop.classifier import FewShotClassifier, read_folder
 from innerloop.cli.errors import say
 from innerloop.data.files import listed, walk
-from innerloop.norm import Norm
+from innerloop.norm import Statistics
 
 _DEPTH = 4  # levels of sub-folders whose images are classified too
 
@@ -30,7 +30,7 @@ class Classify:
     """a folder with one sub-folder of labelled images a class"""
     method: Literal["auto", "head", "nil"] = "auto"
     """adapt the head, or compare features (nil); auto: the head if it has an output for every class"""
-    norm: Norm = "support"
+    statistics: Statistics = "support"
     """whose statistics normalise an image; "support" makes each prediction independent of the others"""
     device: str = "auto"
     """cpu, cuda, or the best there is"""
@@ -41,7 +41,8 @@ class Classify:
         if not self.images:
             raise ValueError("no images to classify; give one or more after the checkpoint")
         images = [image for given in self.images for image in _images(given.expanduser())]
-        classifier = FewShotClassifier.load(self.checkpoint, method=self.method, norm=self.norm, device=self.device)
+        settings = {"method": self.method, "statistics": self.statistics, "device": self.device}
+        classifier = FewShotClassifier.load(self.checkpoint, **settings)
         classifier.fit(*read_folder(self.support))
         images, pictures, bad = _read(classifier, images)
         if not images:

@@ -29,9 +29,9 @@ def explain(error: BaseException) -> str:
         then = ". Make room and give the same command again: what was saved is whole." if full else ""
         return f"{error.strerror}{where}{then}"
     if isinstance(error, torch.OutOfMemoryError):
-        return "the GPU's memory is full; use fewer tasks at once: --at-once 1"
+        return "the GPU's memory is full; use fewer tasks at once: --chunk-size 1"
     if full_memory(error):
-        return "the memory is full; use fewer tasks at once, --at-once 1, or smaller meta batches, --tasks 1"
+        return "the memory is full; use fewer tasks at once, --chunk-size 1, or smaller meta batches, --tasks 1"
     return " ".join(str(error).split())
 
 

@@ -16,7 +16,7 @@ from innerloop.algorithms import freeze
 from innerloop.cli.errors import say
 from innerloop.device import pick_device
 from innerloop.evaluation import evaluate
-from innerloop.norm import Norm
+from innerloop.norm import Statistics
 from innerloop.params import chosen, layers_of
 from innerloop.predictors import NIL, Predictor
 from innerloop.runs.config import Spec
@@ -34,8 +34,8 @@ class Evaluate:
     """the inner loop it was trained with, or NIL: no head, cosine to the support features"""
     freeze: tuple[str, ...] = ()
     """layers that the inner loop must not adapt, such as block1 block2"""
-    norm: Norm = "transductive"
-    """whose statistics normalise a query image: the query set's, the support set's, or its own (single)"""
+    statistics: Statistics = "query"
+    """whose statistics normalise a query image: the query set's, the support set's, or the image's own"""
     steps: int | None = None
     """inner steps; as in the run's own test if not given"""
     way: int | None = None
@@ -59,8 +59,8 @@ class Evaluate:
         if not own and self.freeze:
             raise ValueError("without an inner loop there is nothing to freeze: leave --freeze out")
         if not own:
-            return NIL(way=asked.way)
-        rule = asked.test_rule()
+            return NIL(way=asked.way, statistics=self.statistics)
+        rule = replace(asked.test_rule(), statistics=self.statistics)
         names = [name for name, _ in model.named_parameters()]
         for layer in self.freeze:
             if not any(fnmatchcase(name, f"{layer}.*") for name in names):
@@ -87,7 +87,7 @@ class Evaluate:
         bank = bank_for(learner, replace(asked, way=spec.way), self.how, self.part).to(device)
         query = (spec.test_query or asked.shot) if self.query is None else self.query
         stream = test_stream(bank, asked, spec.test_episodes if self.episodes is None else self.episodes, query)
-        score = evaluate(predictor, model.to(device), stream, norm=self.norm, at_once=self.how.at_once)
+        score = evaluate(model.to(device), stream, predictor, chunk_size=self.how.chunk_size)
         if self.json:
             print(json.dumps(score_dict(score)))
             return

@@ -73,7 +73,7 @@ class ProbeCommand:
             test_stream(bank, asked, self.episodes, query),
             asked.test_rule(),
             compared=test_stream(bank, asked, self.compared, query),
-            at_once=self.how.at_once,
+            chunk_size=self.how.chunk_size,
         )
         _draw(found, self.out)
         say(f"figure: {self.out}")
@@ -98,7 +98,7 @@ def _table(found: Probe, title: str) -> Table:
     table.add_row("(none frozen)", "", "", "", "", _percent(found, 0))
     for i, layer in enumerate(found.layers, start=1):
         change = found.change
-        values = change.cca, change.unrelated["cca"], change.cka, change.distance
+        values = change.cca, change.permuted["cca"], change.cka, change.distance
         numbers = (f"{by_layer[layer]:.3f}" for by_layer in values)
         table.add_row(layer, *numbers, _percent(found, i) if i < len(found.layers) else "")
     table.add_row("(NIL: no head)", "", "", "", "", f"{100 * found.nil.mean:.2f} ± {100 * found.nil.interval:.2f}")
@@ -142,7 +142,7 @@ def _panels(found: Probe) -> tuple[Panel, ...]:
                 for name, values in (
                     ("CCA", change.cca),
                     ("CKA", change.cka),
-                    ("CCA of unrelated images", change.unrelated["cca"]),
+                    ("CCA of unrelated images", change.permuted["cca"]),
                 )
             ),
             y_range=(0, 1.02),

@@ -43,7 +43,7 @@ class Options:
     """where mini-ImageNet lies: a folder, or hf://owner/name on Hugging Face"""
     device: str = "auto"
     """cpu, cuda, or the best there is"""
-    at_once: int | None = None
+    chunk_size: int | None = None
     """tasks in memory at once; fewer need less memory"""
     workers: str = "1"
     """trainings at a time, each in a process of its own; auto: one a GPU, or one a core"""
@@ -51,7 +51,7 @@ class Options:
     def compute(self, spec: Spec) -> How:
         """Where a run's data lies, and on what it is computed."""
         sources = {"omniglot": self.omniglot, "mini-imagenet": self.mini_imagenet}
-        return How(device=self.device, at_once=self.at_once, source=sources.get(spec.data))
+        return How(device=self.device, chunk_size=self.chunk_size, source=sources.get(spec.data))
 
 
 @dataclass(frozen=True)

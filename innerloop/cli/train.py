@@ -55,7 +55,7 @@ class Train:
             say(f"images in {data} have changed since: learn them with another --out, or go on with more --iterations")
         result = train(spec, out, self.how, self.writes)
         for name, score in result["test"].items():
-            print(f"{name:8} {percent(score)}  ({score['episodes']} episodes, norm: {score['norm']})")
+            print(f"{name:8} {percent(score)}  ({score['episodes']} episodes, statistics: {score['statistics']})")
         say(f"trained network: {out / 'best.safetensors'} (iteration {result['best_at']})")
 
 

@@ -63,7 +63,7 @@ def folder_splits(
     fractions: tuple[float, float] = (0.64, 0.16),
     way: int = 1,
     seed: int = 0,
-    split_file: Path | str | None = None,
+    split: Path | str | None = None,
     known: dict[str, list[str]] | None = None,
     size: int = 84,
     grey: bool | None = None,
@@ -73,7 +73,7 @@ def folder_splits(
     """The classes of a folder to train on, to validate and to test, none of them in two parts.
 
     Where `path` holds the folders train, val (or valid, validation) and test, each with one sub-folder a class, they
-    are the split. Otherwise it is the one in `split_file`, or else drawn by class with `seed`: `fractions` of the
+    are the split. Otherwise it is the one in `split`, or else drawn by class with `seed`: `fractions` of the
     classes to train and to validate, the rest to test, and at least `way` to each where there are enough. The file
     is csv with the columns class and split, or JSON {"train": [classes], "val": [...], "test": [...]}; classes it
     does not name are left out. Where one would be drawn, `known`, the classes of each part at an earlier time, is taken
@@ -89,11 +89,11 @@ def folder_splits(
         part: next((root / called for called in names if (root / called).is_dir()), root / part)
         for part, names in _SIDES.items()
     }
-    if split_file is None and all(side.is_dir() for side in sides.values()) and any(map(class_folders, sides.values())):
+    if split is None and all(side.is_dir() for side in sides.values()) and any(map(class_folders, sides.values())):
         bank = _bank(name, sides, how)
         grouped = list(zip(bank.classes, bank.groups, strict=True))
         return _chosen(bank, {part: [label for label, group in grouped if group == part] for part in sides})
-    chosen = None if split_file is None else _read_split(Path(split_file).expanduser())  # before the long decoding
+    chosen = None if split is None else _read_split(Path(split).expanduser())  # before the long decoding
     bank = _bank(name, {"": root}, how)
     then = {label for labels in (known or {}).values() for label in labels}
     if chosen is None and (gone := then - {*bank.classes}):

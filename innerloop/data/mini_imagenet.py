@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from innerloop.data.cache import cached
@@ -66,7 +67,7 @@ def _root(source: Path | str | None) -> Path:
 
 def _snapshot(repository: str) -> Path:
     try:
-        from huggingface_hub import snapshot_download  # pyright: ignore[reportMissingImports]
+        snapshot_download = import_module("huggingface_hub").snapshot_download
     except ImportError as error:
         raise ValueError(f"{HUB} needs huggingface_hub: pip install '.[hub]' in innerloop's checkout") from error
     try:

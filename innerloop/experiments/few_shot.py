@@ -26,7 +26,6 @@ from innerloop.runs.config import Spec
 from innerloop.runs.execute import score_dict
 from innerloop.tasks import Episodes
 
-_STATISTICS = {"transductive": "query", "support": "support", "single": "image", None: "none"}
 _WARM_UP = 2  # calls of a timing that do not count
 
 
@@ -68,7 +67,7 @@ class Accuracy:
         asked = replace(run, shot=self.shot or run.shot)
         episodes = lab.test_episodes(asked, self.episodes or run.test_episodes, run.test_query or asked.shot)
         model = lab.network(run, self.at)
-        found = evaluate(self.predictor(model), model, episodes, at_once=lab.how.at_once, every_step=False)
+        found = evaluate(model, episodes, self.predictor(model), chunk_size=lab.how.chunk_size, every_step=False)
         return _score(score_dict(found))
 
     @property
@@ -86,7 +85,7 @@ class Accuracy:
 
 
 def _score(score: dict[str, Any]) -> Tested:
-    return Tested(score["accuracy"], score["interval"], score["episodes"], _STATISTICS[score["norm"]])
+    return Tested(score["accuracy"], score["interval"], score["episodes"], score["statistics"])
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,8 @@ def _stands(spec: Spec, store: Path) -> Training:
         result, last = result_of(spec, folder), folder / "last.safetensors"
         if result is not None:
             return Training(spec, spec.iterations, True, False, result.get("train_seconds"))
-        about = load_checkpoint(last).about if last.exists() else {}
-        return Training(spec, about.get("iteration", 0), False, False, about.get("seconds"))
+        metadata = load_checkpoint(last).metadata if last.exists() else {}
+        return Training(spec, metadata.get("iteration", 0), False, False, metadata.get("seconds"))
     except ValueError as error:  # a damaged file: the run itself will say so, the others go on
         return Training(spec, 0, False, False, damage=str(error))
 

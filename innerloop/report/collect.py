@@ -52,7 +52,7 @@ class Result:
     verdicts: tuple[Verdict, ...]  # in the order of the exhibit's claims; none where the scale is not judged
     whole: int  # repeats of a table that are there in all of their places: the claims are judged on them
     seeds: tuple[int, ...]  # of the networks whose answers are there
-    unrelated: Mapping[str, Mapping[str, float]]  # "cca" and "cka" by layer of different images: what chance scores
+    permuted: Mapping[str, Mapping[str, float]]  # "cca" and "cka" by layer of different images: what chance scores
     devices: tuple[str, ...]  # on which they were found
     notes: tuple[str, ...]  # what the open questions need
 
@@ -84,13 +84,13 @@ def collect(exhibit: Exhibit, scale: Scale, find: Find, missing: Mapping[Questio
         verdicts=tuple(judge(claim, values) if there else _OPEN for claim in judged),
         whole=whole,
         seeds=tuple(sorted({run.seed for question in answers for run in question.runs})),
-        unrelated=_unrelated([each for answer in answers.values() if (each := getattr(answer, "unrelated", None))]),
+        permuted=_permuted([each for answer in answers.values() if (each := getattr(answer, "permuted", None))]),
         devices=tuple(sorted({found.device for found in kept.values()})),
         notes=tuple(dict.fromkeys(missing[each] for each in questions if each not in answers and each in missing)),
     )
 
 
-def _unrelated(answers: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+def _permuted(answers: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
     """Means over answers, of every kind and layer that they have."""
     found: dict[str, dict[str, list[float]]] = {}
     for answer in answers:

@@ -110,7 +110,7 @@ def facts(result: Result) -> list[tuple[str, str]]:
         ("Seeds", seeds + (f" of {result.scale.seeds}" if 0 < len(result.seeds) < result.scale.seeds else "")),
         *(
             (f"{kind.upper()} of unrelated images", _by_layer(values))
-            for kind, values in result.unrelated.items()
+            for kind, values in result.permuted.items()
             if _shows(result, kind.upper())
         ),
         ("Devices" if len(result.devices) > 1 else "Device", joined(result.devices)),

@@ -12,13 +12,11 @@ from itertools import product
 from statistics import fmean
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import freeze
 from innerloop.evaluation import Score, evaluate
-from innerloop.inner import InnerLoop, Loss, adapt
-from innerloop.norm import Norm
+from innerloop.inner import InnerLoop, adapt
 from innerloop.params import layers_of, resting
 from innerloop.similarity import CCA, CKA, Moments, activations, fold, linear_cka, mean_cca, weight_distance
 from innerloop.tasks import Episodes
@@ -33,9 +31,7 @@ def freezing(
     inner: InnerLoop,
     *,
     layers: Sequence[str] | None = None,
-    loss: Loss = F.cross_entropy,
-    norm: Norm = "transductive",
-    at_once: int | None = None,
+    chunk_size: int | None = None,
 ) -> list[Score]:
     """Test with the first 0, 1, ..., n layers frozen in the inner loop, where n leaves the last layer, the head.
 
@@ -45,8 +41,7 @@ def freezing(
     check_again(episodes)
     body = (layers_of(model) if layers is None else list(layers))[:-1]
     return [
-        evaluate(freeze(inner, *body[:count]), model, episodes, loss=loss, norm=norm, at_once=at_once)
-        for count in range(len(body) + 1)
+        evaluate(model, episodes, freeze(inner, *body[:count]), chunk_size=chunk_size) for count in range(len(body) + 1)
     ]
 
 
@@ -57,7 +52,7 @@ class Change:
     cca: ByLayer  # between the layer's outputs for the query images before and after
     cka: ByLayer
     distance: ByLayer  # Euclidean, between its weights before and after
-    unrelated: dict[str, ByLayer]  # "cca" and "cka" of the same outputs, each image with another one
+    permuted: dict[str, ByLayer]  # "cca" and "cka" of the same outputs, each image with another one
     points: dict[str, int]  # data points of each comparison: query images times positions
     tasks: int
 
@@ -68,7 +63,6 @@ def change(
     inner: InnerLoop,
     *,
     layers: Sequence[str] | None = None,
-    loss: Loss = F.cross_entropy,
 ) -> Change:
     """Compare each layer before and after adaptation, task by task; channels are neurons, positions data points."""
     names = layers_of(model) if layers is None else list(layers)
@@ -77,11 +71,11 @@ def change(
     moved: list[ByLayer] = []
     for support_x, support_y, query_x, _ in tasks_of(episodes):
         with resting(model):
-            after = adapt(model, support_x, support_y, inner, loss=loss)
+            after = adapt(model, support_x, support_y, inner)
             pre, post = (activations(model, query_x, names, params) for params in (before, after))
         found.add(pre, post)
         moved.append({name: float(gap) for name, gap in weight_distance(before, after, names).items()})
-    return Change(found.mean("cca"), found.mean("cka"), _mean(moved), found.unrelated(), found.points, len(moved))
+    return Change(found.mean("cca"), found.mean("cka"), _mean(moved), found.permuted(), found.points, len(moved))
 
 
 @dataclass(frozen=True)
@@ -90,7 +84,7 @@ class Resemblance:
 
     cca: dict[str, ByLayer]
     cka: dict[str, ByLayer]
-    unrelated: dict[str, ByLayer]  # "cca" and "cka" before adaptation, each image with another one
+    permuted: dict[str, ByLayer]  # "cca" and "cka" before adaptation, each image with another one
     points: dict[str, int]  # data points of each comparison
     tasks: int
 
@@ -102,7 +96,6 @@ def resemblance(
     inner: InnerLoop | None = None,
     *,
     layers: Sequence[str] | None = None,
-    loss: Loss = F.cross_entropy,
 ) -> Resemblance:
     """Compare the layers of two networks on the query images of the same tasks, each layer with its namesake.
 
@@ -118,13 +111,13 @@ def resemblance(
             states = {"pre": _state(network)}
             with resting(network):
                 if inner:
-                    states["post"] = adapt(network, support_x, support_y, inner, loss=loss)
+                    states["post"] = adapt(network, support_x, support_y, inner)
                 seen.append({time: activations(network, query_x, names, state) for time, state in states.items()})
         for when, (a, b) in pairs.items():
             found[when].add(seen[0][a], seen[1][b])
     cca, cka = ({when: each.mean(kind) for when, each in found.items()} for kind in ("cca", "cka"))
     before = found["pre-pre"]
-    return Resemblance(cca, cka, before.unrelated(), before.points, len(before.rows["cca"]))
+    return Resemblance(cca, cka, before.permuted(), before.points, len(before.rows["cca"]))
 
 
 def check_again(episodes: Iterable[Episodes]) -> None:
@@ -147,12 +140,12 @@ class _Likenesses:
         self.rows["cka"].append({name: cka.value for name, (_, cka) in found.items()})
         self.points = {name: cca.points for name, (cca, _) in found.items()}
 
-    def mean(self, kind: str, *, unrelated: bool = False) -> ByLayer:
+    def mean(self, kind: str, *, permuted: bool = False) -> ByLayer:
         """Over tasks, of "cca" or "cka"."""
-        return _mean([{name: float(values[int(unrelated)]) for name, values in row.items()} for row in self.rows[kind]])
+        return _mean([{name: float(values[int(permuted)]) for name, values in row.items()} for row in self.rows[kind]])
 
-    def unrelated(self) -> dict[str, ByLayer]:
-        return {kind: self.mean(kind, unrelated=True) for kind in self.rows}
+    def permuted(self) -> dict[str, ByLayer]:
+        return {kind: self.mean(kind, permuted=True) for kind in self.rows}
 
 
 def _likeness(layer: str, one: Tensor, other: Tensor, task: int) -> tuple[CCA, CKA]:

@@ -11,7 +11,6 @@ from torch import nn
 from innerloop.algorithms import freeze
 from innerloop.evaluation import Score, evaluate
 from innerloop.inner import InnerLoop
-from innerloop.norm import Norm
 from innerloop.params import chosen, layers_of
 from innerloop.predictors import NIL
 from innerloop.reuse.adaptation import EMPTY, Change, change, check_again, freezing, tasks_of
@@ -55,8 +54,8 @@ class Probe:
             f"with all layers but the head frozen in the inner loop, accuracy goes from {whole:.1%} to {frozen:.1%} "
             f"({100 * (frozen - whole):+.1f} ± {100 * half:.1f} points, chance {chance:.1%}); the layers of the body "
             f"keep a CCA of at least {body[least]:.2f} ({least}; unrelated images: "
-            f"{self.change.unrelated['cca'][least]:.2f}) where the head has {self.change.cca[head]:.2f} ("
-            f"{self.change.unrelated['cca'][head]:.2f}); "
+            f"{self.change.permuted['cca'][least]:.2f}) where the head has {self.change.cca[head]:.2f} ("
+            f"{self.change.permuted['cca'][head]:.2f}); "
             f"without any inner loop (NIL) accuracy is {self.nil.mean:.1%}."
         )
         return f"{self._kind(whole - chance, frozen - chance)}: {numbers}"
@@ -81,8 +80,7 @@ def probe(
     *,
     compared: Iterable[Episodes] | None = None,
     layers: Sequence[str] | None = None,
-    norm: Norm = "transductive",
-    at_once: int | None = None,
+    chunk_size: int | None = None,
 ) -> Probe:
     """Ask the paper's question of a trained learner: rapid learning or feature reuse?
 
@@ -94,14 +92,13 @@ def probe(
     Args:
         model: any module; of one that is no named Sequential, pass `layers`.
         episodes: two classification tasks or more that the training has not seen, gone through once for every layer.
-        inner: the inner loop that the learner was trained for.
+        inner: the inner loop that the learner was trained for. Its `statistics` hold for the accuracies; layers are
+            always compared by the query set's own.
         compared: tasks on which layers are compared before and after adaptation, with query images enough (15 a class
             or more); the first 50 of `episodes` if not given.
         layers: names of modules in order, the head last, that hold all that adapts; None takes the children of a
             Sequential with parameters.
-        norm: whose statistics normalise the query set in the accuracies, see `innerloop.norm`; layers are always
-            compared by the query set's own.
-        at_once: tasks in memory at once, see `predict`.
+        chunk_size: tasks in memory at once, see `predict`.
 
     Raises:
         ValueError: too few query images to compare layers by CCA, a layer or the inner loop does not fit the model, the
@@ -121,11 +118,12 @@ def probe(
     some = islice(tasks_of(episodes), _COMPARED) if compared is None else tasks_of(compared)
     tasks = (Episodes(*(part.unsqueeze(0) for part in task)) for task in some)
     moved = change(model, tasks, inner, layers=names)
-    scores = freezing(model, episodes, inner, layers=names, norm=norm, at_once=at_once)
+    scores = freezing(model, episodes, inner, layers=names, chunk_size=chunk_size)
     if scores[0].values.shape[1] < 2:
         raise ValueError("one episode says nothing about others: give a probe two or more, better 100")
     way = int(first.support_y.max()) + 1
-    nil = evaluate(NIL(way=way, head=names[-1]), model, episodes, norm=norm, at_once=at_once)
+    without = NIL(way=way, head=names[-1], statistics=inner.statistics)
+    nil = evaluate(model, episodes, without, chunk_size=chunk_size)
     adapts = chosen(model, inner.adapt) != chosen(model, freeze(inner, *names[:-1]).adapt)
     return Probe(names, scores, nil, moved, way, adapts)
 

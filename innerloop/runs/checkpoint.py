@@ -26,7 +26,7 @@ class Checkpoint(NamedTuple):
     """What a file holds."""
 
     tensors: dict[str, Tensor]  # on the CPU
-    about: dict[str, Any]  # anything JSON can hold
+    metadata: dict[str, Any]  # anything JSON can hold
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -51,14 +51,14 @@ def write_whole(path: Path, data: bytes) -> None:
         raise
 
 
-def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write tensors and JSON, atomically.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; an older checkpoint at `path` stays as it is.
     """
     on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_whole(path, save(on_cpu, {_KEY: json.dumps(about)}))
+    write_whole(path, save(on_cpu, {_KEY: json.dumps(metadata)}))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -72,8 +72,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise FileNotFoundError(f"there is no checkpoint {path}; a run's folder holds best.safetensors")
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})[_KEY])
-            return Checkpoint({name: file.get_tensor(name).clone() for name in file.keys()}, about)  # noqa: SIM118
+            metadata = json.loads((file.metadata() or {})[_KEY])
+            return Checkpoint({name: file.get_tensor(name).clone() for name in file.keys()}, metadata)  # noqa: SIM118
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path} is cut off or not a checkpoint of innerloop ({type(error).__name__}: {error}). "

@@ -36,7 +36,7 @@ class How:
 
     device: str = "auto"
     """cpu, cuda, or the best there is"""
-    at_once: int | None = None
+    chunk_size: int | None = None
     """tasks in memory at once; fewer need less memory"""
     source: str | None = None
     """where omniglot or mini-imagenet lies: a folder; for mini-imagenet also hf://owner/name on Hugging Face. A run
@@ -79,9 +79,9 @@ def train(spec: Spec, out: Path, how: How, writes: Writes | None = None) -> dict
         device = pick_device(how.device)
         _check_adapts(spec)
         last = out / "last.safetensors"
-        about = load_checkpoint(last).about if last.exists() else {}
-        how = _from_where_it_was(how, about)
-        data = open_data(spec, how, about.get("classes"), channels=about.get("shape", (None,))[0]).to(device)
+        metadata = load_checkpoint(last).metadata if last.exists() else {}
+        how = _from_where_it_was(how, metadata)
+        data = open_data(spec, how, metadata.get("classes"), channels=metadata.get("shape", (None,))[0]).to(device)
         _check_ways(data, spec)
         model = first_weights(spec, data, out).to(device)
         # On a GPU Adam's step count stays there, so that no step waits for it.
@@ -141,7 +141,7 @@ def _train(run: Run, data: Splits, how: How, writes: Writes) -> None:
     ):
         if run.iteration == spec.iterations and run.best < 0:  # nothing to train, or the best checkpoint is lost
             run.validated(_validate(run, validation, how), metrics)
-        for step in meta_train(model, remaining, spec.predictor(), run.adam, clip=spec.clip, at_once=how.at_once):
+        for step in meta_train(model, remaining, spec.predictor(), run.adam, clip=spec.clip, chunk_size=how.chunk_size):
             run.advance(step)
             run.seconds = time.monotonic() - begun
             last = run.iteration == spec.iterations
@@ -163,7 +163,7 @@ def _train(run: Run, data: Splits, how: How, writes: Writes) -> None:
 
 
 def _validate(run: Run, stream: EpisodeStream, how: How) -> Score:
-    return evaluate(run.spec.test_predictor(), run.model, stream, at_once=how.at_once, every_step=False)
+    return evaluate(run.model, stream, run.spec.test_predictor(), chunk_size=how.chunk_size, every_step=False)
 
 
 def _test(run: Run, data: Splits, how: How) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _test(run: Run, data: Splits, how: How) -> dict[str, Any]:
     stream = _test_episodes(data, spec)
     predictors: dict[str, Predictor] = {spec.algorithm: spec.test_rule()} if spec.test_rule().adapt else {}
     predictors |= {"nil": NIL(way=spec.way)}
-    scores = {name: evaluate(rule, run.model, stream, at_once=how.at_once) for name, rule in predictors.items()}
+    scores = {name: evaluate(run.model, stream, rule, chunk_size=how.chunk_size) for name, rule in predictors.items()}
     validations = max(-(-spec.iterations // spec.val_every), 1)
     return {
         "spec": as_dict(spec),
@@ -207,7 +207,7 @@ def open_data(
     if spec.data not in NAMES:
         options["way"] = spec.way
     if spec.split:
-        options["split" if spec.data in NAMES else "split_file"] = spec.split
+        options["split"] = spec.split
     if how.source is not None:
         options["source"] = how.source
     if how.skip_bad:
@@ -251,9 +251,9 @@ def bank_for(learner: Learner, asked: Spec, how: How, part: str) -> ImageBank:
         FileNotFoundError: the data is not there.
         ValueError: it is damaged, was trained on, or has other shapes than the network takes.
     """
-    own, known = asked.data == learner.spec.data, learner.about.get("classes") or {}
+    own, known = asked.data == learner.spec.data, learner.metadata.get("classes") or {}
     if own:
-        how = _from_where_it_was(how, learner.about)
+        how = _from_where_it_was(how, learner.metadata)
     data = open_data(asked, how, known if own else None, channels=learner.shape[0])
     bank: ImageBank = getattr(data, part)
     trained = set(known.get("train", ())) & set(bank.classes)
@@ -268,9 +268,9 @@ def bank_for(learner: Learner, asked: Spec, how: How, part: str) -> ImageBank:
     return bank
 
 
-def _from_where_it_was(how: How, about: dict[str, Any]) -> How:
+def _from_where_it_was(how: How, metadata: dict[str, Any]) -> How:
     """With the source that a checkpoint remembers, if none is given and it is still there."""
-    source: str | None = about.get("source")
+    source: str | None = metadata.get("source")
     there = source is not None and (source.startswith(HUB) or Path(source).exists())
     return replace(how, source=source) if how.source is None and there else how
 
@@ -328,6 +328,6 @@ def score_dict(score: Score) -> dict[str, Any]:
         "accuracy": score.mean,
         "interval": number(score.interval),
         "episodes": score.values.shape[1],
-        "norm": score.norm,
+        "statistics": score.statistics,
         "per_step": [mean for mean, _ in score.per_step],
     }

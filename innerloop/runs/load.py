@@ -17,7 +17,7 @@ class Learner(NamedTuple):
     model: nn.Sequential
     spec: Spec
     shape: tuple[int, int, int]  # (c, h, w) of the images it takes
-    about: dict[str, Any]  # iteration, val_accuracy, norm
+    metadata: dict[str, Any]  # iteration, val_accuracy, statistics
 
 
 def best_of(path: Path) -> Path:
@@ -44,10 +44,10 @@ def load_learner(path: Path) -> Learner:
 def learner_from(checkpoint: Checkpoint, path: Path) -> Learner:
     """The network in a checkpoint read from `path`, without a classifier's images; errors as in `load_learner`."""
     tensors = {name: value for name, value in checkpoint.tensors.items() if not name.startswith("support.")}
-    about = checkpoint.about
-    if "spec" not in about or "shape" not in about:
+    metadata = checkpoint.metadata
+    if "spec" not in metadata or "shape" not in metadata:
         raise ValueError(f"{path} holds the state of a run, not a trained network; use best.safetensors beside it")
-    spec, shape = from_dict(about["spec"]), tuple(about["shape"])
+    spec, shape = from_dict(metadata["spec"]), tuple(metadata["shape"])
     model = spec.build(shape, way=len(tensors["head.bias"]) if "head.bias" in tensors else None)
     load_weights(model, tensors, path)
-    return Learner(model.eval(), spec, shape, about)
+    return Learner(model.eval(), spec, shape, metadata)

@@ -62,7 +62,7 @@ class Run:
         _write(metrics, {"iteration": self.iteration, "val_accuracy": score.mean, "val_interval": interval})
         if score.mean > self.best:
             self.best, self.best_at = score.mean, self.iteration
-            self._save_network("best", {"val_accuracy": score.mean, "norm": score.norm})
+            self._save_network("best", {"val_accuracy": score.mean, "statistics": score.statistics})
 
     def keep(self) -> None:
         """Write the weights of this iteration, to stay."""
@@ -70,9 +70,9 @@ class Run:
         self._save_network(f"at-{self.iteration}", {})
 
     def _save_network(self, name: str, more: dict[str, Any]) -> None:
-        about = {"spec": as_dict(self.spec), "shape": self.shape, "iteration": self.iteration}
-        about |= {"classes": self.classes, "source": self.source}
-        save_checkpoint(self.out / f"{name}.safetensors", self.model.state_dict(), about | more)
+        metadata = {"spec": as_dict(self.spec), "shape": self.shape, "iteration": self.iteration}
+        metadata |= {"classes": self.classes, "source": self.source}
+        save_checkpoint(self.out / f"{name}.safetensors", self.model.state_dict(), metadata | more)
 
     def _refresh_best(self) -> None:
         """Tell the best checkpoint where its data lies now, and what was trained on since; forget one that is lost."""
@@ -82,10 +82,10 @@ class Run:
                 warnings.warn(f"{path} is lost; the best of the validations from here on takes its place", stacklevel=2)
                 self.best, self.best_at = -1.0, 0
             return
-        tensors, about = load_checkpoint(path)
+        tensors, metadata = load_checkpoint(path)
         now = {"classes": self.classes, "source": self.source}
-        if {key: about.get(key) for key in now} != now:
-            save_checkpoint(path, tensors, about | now)
+        if {key: metadata.get(key) for key in now} != now:
+            save_checkpoint(path, tensors, metadata | now)
 
     def check_finite(self) -> None:
         """Refuse to go on, or to save, once a loss or a weight is not finite."""
@@ -107,9 +107,9 @@ class Run:
         tensors["random"] = torch.get_rng_state()
         if self.block:
             tensors["block"] = torch.stack(self.block)
-        about: dict[str, Any] = {key: getattr(self, key) for key in (*_GOES_ON, "shape", "classes", "source")}
+        metadata: dict[str, Any] = {key: getattr(self, key) for key in (*_GOES_ON, "shape", "classes", "source")}
         os.fsync(metrics.fileno())
-        save_checkpoint(self.out / "last.safetensors", tensors, about | {"metrics_bytes": metrics.tell()})
+        save_checkpoint(self.out / "last.safetensors", tensors, metadata | {"metrics_bytes": metrics.tell()})
 
     def restore(self) -> None:
         """Go back to the last checkpoint, if there is one, and cut off the metrics written after it."""
@@ -117,7 +117,7 @@ class Run:
         if not path.exists():
             metrics.unlink(missing_ok=True)
             return
-        tensors, about = load_checkpoint(path)
+        tensors, metadata = load_checkpoint(path)
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -125,10 +125,10 @@ class Run:
         load_weights(self.model, part("model."), path)
         unpack_optimizer(self.adam, part("adam."))
         torch.set_rng_state(tensors["random"])
-        _cut(metrics, about.pop("metrics_bytes"))
+        _cut(metrics, metadata.pop("metrics_bytes"))
         for key in _GOES_ON:
-            setattr(self, key, about[key])
-        trained = {*about.get("classes", {}).get("train", ()), *self.classes.get("train", ())}
+            setattr(self, key, metadata[key])
+        trained = {*metadata.get("classes", {}).get("train", ()), *self.classes.get("train", ())}
         if trained:  # a class that was trained on stays one
             self.classes = self.classes | {"train": sorted(trained)}
         self._refresh_best()

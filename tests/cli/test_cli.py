@@ -58,7 +58,7 @@ def test_train_prints_results_on_stdout_and_the_rest_on_stderr(pictures, tmp_pat
     assert outcome.code == 0
     results = outcome.out.splitlines()
     assert [line.split()[0] for line in results] == ["anil", "nil"]
-    assert all(line.endswith("%  (6 episodes, norm: transductive)") for line in results)
+    assert all(line.endswith("%  (6 episodes, statistics: query)") for line in results)
     (out,) = (tmp_path / "runs").iterdir()
     assert out.name.startswith("shapes-3way-1shot-anil-seed0-")
     assert f"trained network: runs/{out.name}/best.safetensors (iteration 2)" in outcome.err
@@ -147,9 +147,9 @@ def test_the_source_of_a_run_may_move(pictures, tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         assert call(*words, *options(spatial_mean=True, iterations=iterations), "--source", tmp_path / name).code == 0
         for file in ("best", "last"):
-            assert load_checkpoint(out / f"{file}.safetensors").about["source"] == str(tmp_path / name)
+            assert load_checkpoint(out / f"{file}.safetensors").metadata["source"] == str(tmp_path / name)
     FewShotClassifier.load(out).fit(*read_folder(pictures / "test")).save(tmp_path / "mine.safetensors")
-    assert "source" not in load_checkpoint(tmp_path / "mine.safetensors").about
+    assert "source" not in load_checkpoint(tmp_path / "mine.safetensors").metadata
 
 
 def test_the_version():
@@ -195,7 +195,7 @@ def test_evaluate_repeats_the_test_of_the_run(run):
 def test_one_episode_has_no_spread(run):
     outcome = call("evaluate", run, "--episodes", 1, "--device", "cpu")
     assert "±" not in outcome.out + outcome.err
-    assert outcome.err.endswith(" (1 episode, norm: transductive)\n")
+    assert outcome.err.endswith(" (1 episode, statistics: query)\n")
 
 
 def test_a_run_without_a_validation_is_said(run, tmp_path):
@@ -212,7 +212,7 @@ def test_evaluate_as_text(run):
     assert [line[:8] for line in lines] == [" 0 steps", " 1 steps", " 2 steps"]
     assert all(line.endswith("%") for line in lines)
     assert "3-way 1-shot on shapes/test, 2 queries a class: " in outcome.err
-    assert outcome.err.rstrip().endswith("(6 episodes, norm: transductive)")
+    assert outcome.err.rstrip().endswith("(6 episodes, statistics: query)")
 
 
 def test_freezing_what_does_not_adapt_is_said(run, pictures, tmp_path):
@@ -242,9 +242,9 @@ def test_evaluate_takes_the_file_of_a_classifier(run, pictures, tmp_path):
     assert evaluated(tmp_path / "mine.safetensors") == evaluated(run)
 
 
-@pytest.mark.parametrize("norm", ["support", "single"])
-def test_evaluate_says_whose_statistics_normalised(norm, run):
-    assert evaluated(run, "--norm", norm)["norm"] == norm
+@pytest.mark.parametrize("statistics", ["support", "image"])
+def test_evaluate_says_whose_statistics_normalised(statistics, run):
+    assert evaluated(run, "--statistics", statistics)["statistics"] == statistics
 
 
 def test_evaluate_takes_other_episodes(run, tmp_path):
@@ -372,10 +372,10 @@ def test_checkpoints_that_are_none(command, run, pictures, tmp_path):
     assert said(path).startswith(f"{path} is cut off or not a checkpoint of innerloop")
     path.write_text("hello")
     assert said(path).startswith(f"{path} is cut off or not a checkpoint of innerloop")
-    tensors, about = load_checkpoint(best)
-    save_checkpoint(path, {**tensors, "head.weight": torch.zeros(7, 16)}, about)
+    tensors, metadata = load_checkpoint(best)
+    save_checkpoint(path, {**tensors, "head.weight": torch.zeros(7, 16)}, metadata)
     assert said(path).startswith(f"{path} belongs to another network: 1 of its tensors do not fit, first 'head.weight'")
-    save_checkpoint(path, tensors, {**about, "spec": {**about["spec"], "colour": 1}})
+    save_checkpoint(path, tensors, {**metadata, "spec": {**metadata["spec"], "colour": 1}})
     assert said(path) == "unknown settings colour: written by another version of innerloop"
 
 
@@ -481,7 +481,7 @@ def test_a_corrupt_image_is_named_and_can_be_skipped(pictures, tmp_path):
         ),
         (["--size", 12, "--network", "resnet12"], "images of 12 pixels are too small for 4 poolings by 2"),
         (["--test-query", 0], "test_query must be at least 1, got 0"),
-        (["--at-once", 0], "at_once must be at least 1"),
+        (["--chunk-size", 0], "chunk_size must be at least 1"),
         (["--source", "x"], "takes no source, only fractions, "),
         (["--clip", -1], "clip must be above 0, got -1.0"),
         (["--way", 0], "way must be at least 1, got 0"),
@@ -532,7 +532,7 @@ def test_a_folder_that_is_none(tmp_path):
         (["train", "glyphs-5way-1shot", "--way", "x"], "Error parsing --way: invalid literal for int()"),
         (["train", "glyphs-5way-1shot", "extra"], "Unrecognized options: extra"),
         (["train", "glyphs-5way-1shot", "--way"], "Missing value for argument '--way'"),
-        (["evaluate", "x", "--norm", "foo"], "invalid choice 'foo' for argument '--norm'"),
+        (["evaluate", "x", "--statistics", "foo"], "invalid choice 'foo' for argument '--statistics'"),
         (["evaluate"], "Missing from innerloop evaluate: PATH"),
     ],
 )
@@ -546,7 +546,7 @@ def test_a_command_line_that_is_none(arguments, said):
         ([], ["demo", "train", "evaluate", "classify", "data"]),
         (["train"], ["WHAT", *PRESETS, "--lr FLOAT", "--checkpoint-seconds", "--out"]),
         (["train", "omniglot-20way-1shot"], ["(default: 2.0)", "(default: 30000)"]),
-        (["evaluate"], ["--predictor {own,nil}", "--freeze", "--norm {transductive,support,single}", "--json"]),
+        (["evaluate"], ["--predictor {own,nil}", "--freeze", "--statistics {query,support,image}", "--json"]),
         (
             ["classify"],
             ["--support PATH", "--method {auto,head,nil}", "(default: support)", "there is (default: auto)"],
@@ -572,7 +572,7 @@ def test_the_traceback_is_there_for_who_wants_it(monkeypatch):
 
 def test_a_full_gpu_is_said_in_one_line():
     assert console.explain(torch.OutOfMemoryError("CUDA out of memory.\n Tried")) == (
-        "the GPU's memory is full; use fewer tasks at once: --at-once 1"
+        "the GPU's memory is full; use fewer tasks at once: --chunk-size 1"
     )
 
 
@@ -581,7 +581,7 @@ def test_a_full_memory_is_said_in_one_line(greedy, run, monkeypatch):
     """PyTorch has no error of its own for it on a CPU: what its message says is read."""
     monkeypatch.setattr(evaluate_command, "evaluate", lambda *_, **__: greedy())
     assert complaint(call("evaluate", run)) == (
-        "the memory is full; use fewer tasks at once, --at-once 1, or smaller meta batches, --tasks 1"
+        "the memory is full; use fewer tasks at once, --chunk-size 1, or smaller meta batches, --tasks 1"
     )
 
 

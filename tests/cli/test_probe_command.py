@@ -96,7 +96,7 @@ def test_json_holds_what_the_library_finds(run):
     found = probed(run / "best.safetensors", "--out", "deep/er/figure.svg")
     assert found.keys() == {"layers", "freezing", "nil", "change", "verdict"}
     assert found["layers"] == LAYERS
-    assert found["change"].keys() == {"cca", "cka", "distance", "unrelated", "points", "tasks"}
+    assert found["change"].keys() == {"cca", "cka", "distance", "permuted", "points", "tasks"}
     assert all(list(found["change"][key]) == LAYERS for key in ("cca", "cka", "distance", "points"))
     assert [score["episodes"] for score in found["freezing"]] == [4] * 5
 
@@ -173,8 +173,8 @@ def test_too_few_images_for_a_comparison(run, tmp_path):
 
 
 def test_a_network_that_diverged(run, tmp_path):
-    tensors, about = load_checkpoint(run / "best.safetensors")
-    save_checkpoint(tmp_path / "nan.safetensors", {n: x * torch.nan for n, x in tensors.items()}, about)
+    tensors, metadata = load_checkpoint(run / "best.safetensors")
+    save_checkpoint(tmp_path / "nan.safetensors", {n: x * torch.nan for n, x in tensors.items()}, metadata)
     assert "activations hold NaN" in complaint(call("probe", tmp_path / "nan.safetensors", *FEW))
 
 

@@ -323,7 +323,7 @@ def test_classes_may_be_called_like_parts(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["csv", "json"])
-def test_a_split_file(tmp_path, kind):
+def test_a_split(tmp_path, kind):
     root, file = pets(tmp_path / "pets"), tmp_path / f"split.{kind}"
 
     def write(**parts):
@@ -331,23 +331,23 @@ def test_a_split_file(tmp_path, kind):
         file.write_text(json.dumps(parts) if kind == "json" else "\n".join(["class,split", *rows]))
 
     write(train=["eel", "ant"], val=["bee"], test=["cat"])
-    splits = load(root, size=4, split_file=file)
+    splits = load(root, size=4, split=file)
     assert [bank.classes for bank in splits] == [("ant", "eel"), ("bee",), ("cat",)]
     write(train=["ant", "yak"], val=["bee"], test=["cat"])
     with pytest.raises(ValueError, match=r"classes that pets lacks .*: yak"):
-        load(root, size=4, split_file=file)
+        load(root, size=4, split=file)
     write(train=["ant"], val=["ant"], test=["cat"])
     with pytest.raises(ValueError, match="twice: ant"):
-        load(root, size=4, split_file=file)
+        load(root, size=4, split=file)
     write(train=["ant"], test=["cat"])
     with pytest.raises(ValueError, match="names the parts test, train; expected csv"):
-        load(root, size=4, split_file=file)
+        load(root, size=4, split=file)
 
 
-def test_split_files_that_are_none(tmp_path):
+def test_splits_that_are_none(tmp_path):
     root = pets(tmp_path / "pets")
     with pytest.raises(FileNotFoundError, match="no split file"):
-        load(root, split_file=tmp_path / "none.csv")
+        load(root, split=tmp_path / "none.csv")
     for name, text, message in [
         ("a.json", "{", "not JSON"),
         ("b.json", '{"train": "ant"}', "no lists"),
@@ -357,7 +357,7 @@ def test_split_files_that_are_none(tmp_path):
     ]:
         (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=message):
-            load(root, size=4, split_file=tmp_path / name)
+            load(root, size=4, split=tmp_path / name)
 
 
 def test_load_names_what_there_is(tmp_path):

@@ -56,7 +56,7 @@ class Trained:
     def test(self, run: Spec, predictor: Predictor, *, shot: int | None = None, query: int = 4) -> dict[str, Any]:
         """With the network that validation chose, on the run's test episodes."""
         stream = execute.test_stream(self.splits.test, replace(run, shot=shot or run.shot), run.test_episodes, query)
-        return last_step(score_dict(evaluate(predictor, load_learner(self.store / run.name).model, stream)))
+        return last_step(score_dict(evaluate(load_learner(self.store / run.name).model, stream, predictor)))
 
 
 def last_step(score: dict[str, Any]) -> dict[str, Any]:
@@ -102,8 +102,8 @@ def test_accuracy_of_a_kept_checkpoint(trained):
     answer = trained.ask(Accuracy(trained.maml, at=2))
     learner = load_learner(trained.store / trained.maml.name / "at-2.safetensors")
     stream = execute.test_stream(trained.splits.test, trained.maml, 6, 4)
-    assert learner.about["iteration"] == 2
-    assert answer == last_step(score_dict(evaluate(trained.maml.test_rule(), learner.model, stream)))
+    assert learner.metadata["iteration"] == 2
+    assert answer == last_step(score_dict(evaluate(learner.model, stream, trained.maml.test_rule())))
 
 
 def test_another_shot_than_in_the_training(trained):
@@ -141,7 +141,7 @@ def test_change_over_training(trained):
     stream = trained.splits.test.episodes(3, 1, 15, count=2)
     assert first == asdict(analysis.change(model, stream, trained.maml.test_rule()))
     assert first["cca"] != kept["cca"]
-    best_at = load_learner(trained.store / trained.maml.name).about["iteration"]
+    best_at = load_learner(trained.store / trained.maml.name).metadata["iteration"]
     assert (kept == chosen) == (best_at == 6)
 
 

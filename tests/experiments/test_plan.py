@@ -376,7 +376,7 @@ def test_what_is_left_of_a_half_done_run_is_by_its_own_rate(maml, tmp_path, tria
     with stopped(1, signal.SIGTERM), pytest.raises(Interrupted):
         execute.train(maml, tmp_path / maml.name, CPU)
     (training,) = trainings([Accuracy(maml)], tmp_path)
-    took = load_checkpoint(tmp_path / maml.name / "last.safetensors").about["seconds"]
+    took = load_checkpoint(tmp_path / maml.name / "last.safetensors").metadata["seconds"]
     assert training.done == 3
     assert seconds_left(training, tmp_path, CPU) == pytest.approx(took / 3)
     assert trials == []
@@ -390,7 +390,7 @@ def test_what_is_left_of_a_new_run_is_tried_once_for_all_seeds(maml, tmp_path, t
     assert trials == [maml]
     assert left(replace(maml, algorithm="anil"), replace(maml, way=2)) == [2, 2]
     assert len(trials) == 3
-    assert left(maml, how=How(device="cpu", at_once=1)) == [2]
+    assert left(maml, how=How(device="cpu", chunk_size=1)) == [2]
     assert len(trials) == 4, "fewer tasks at once take longer"
     assert left(replace(maml, width=8, iterations=0)) == [0]
     assert len(trials) == 4, "a run of no iterations needs no trial"

@@ -266,7 +266,7 @@ def test_importing_the_paper_reads_and_writes_nothing(tmp_path):
     code = (
         "import sys, torch, safetensors.torch, rich.console, rich.progress, numpy, PIL.Image, pooch\n"
         "opened = []\n"
-        "sys.addaudithook(lambda event, about: opened.append(str(about[0])) if event == 'open' else None)\n"
+        "sys.addaudithook(lambda event, about: opened.append(str(metadata[0])) if event == 'open' else None)\n"
         "import innerloop.paper\n"
         "print('matplotlib' in sys.modules, *[name for name in opened if not name.endswith(('.py', '.pyc'))])"
     )

@@ -144,10 +144,10 @@ def test_numbers_that_the_paper_states_of_a_figure():
 def test_what_chance_scores_is_averaged_over_answers():
     def find(asked):
         cca = {"block1": 0.1 + 0.1 * asked.run.seed, "head": 0.3}
-        return {"accuracy": 0.5, "unrelated": {"cca": cca, "cka": cca}}
+        return {"accuracy": 0.5, "permuted": {"cca": cca, "cka": cca}}
 
     result = collect(a_figure(), a_scale(), find, {})
-    assert result.unrelated["cca"] == pytest.approx({"block1": 0.15, "head": 0.3})
+    assert result.permuted["cca"] == pytest.approx({"block1": 0.15, "head": 0.3})
     assert dict(facts(result))["CCA of unrelated images"] == "Conv1 0.15, Head 0.30"
     assert "CKA of unrelated images" not in dict(facts(result)), "it is not shown"
 

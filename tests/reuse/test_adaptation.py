@@ -82,7 +82,11 @@ def batches(episodes: Episodes, size: int) -> list[Episodes]:
 def same_scores(one: Score, other: Score) -> bool:
     assert one.accuracy is not None
     assert other.accuracy is not None
-    return torch.equal(one.accuracy, other.accuracy) and torch.equal(one.loss, other.loss) and one.norm == other.norm
+    return (
+        torch.equal(one.accuracy, other.accuracy)
+        and torch.equal(one.loss, other.loss)
+        and one.statistics == other.statistics
+    )
 
 
 def near(found: dict[str, float], want: dict[str, float], tolerance: float) -> None:
@@ -145,8 +149,8 @@ def test_change_is_what_its_definition_says():
     assert found.points == {"block1": 24 * 16, "block2": 24 * 4, "head": 24}
     assert found.tasks == 4
     for kind in ("cca", "cka"):
-        assert list(found.unrelated[kind]) == [*BODY, "head"]
-        assert all(0 < value < getattr(found, kind)[name] for name, value in found.unrelated[kind].items())
+        assert list(found.permuted[kind]) == [*BODY, "head"]
+        assert all(0 < value < getattr(found, kind)[name] for name, value in found.permuted[kind].items())
     assert 0.3 < found.cca["head"] < 0.999, "the test is about something"
 
 
@@ -177,18 +181,18 @@ def test_freezing_goes_from_the_plain_test_to_anil():
     model, episodes = network(), batches(tasks(6), 4)
     scores = freezing(model, episodes, MAML)
     assert len(scores) == 3
-    assert same_scores(scores[0], evaluate(MAML, model, episodes))
-    assert same_scores(scores[-1], evaluate(anil(MAML.steps, MAML.lr), model, episodes))
+    assert same_scores(scores[0], evaluate(model, episodes, MAML))
+    assert same_scores(scores[-1], evaluate(model, episodes, anil(MAML.steps, MAML.lr)))
     assert not same_scores(scores[0], scores[-1])
     assert all(same_scores(score, scores[-1]) for score in freezing(model, episodes, anil(MAML.steps, MAML.lr)))
 
 
-@pytest.mark.parametrize("norm", ["support", "single"])
-def test_freezing_passes_the_norm_on(norm):
+@pytest.mark.parametrize("statistics", ["support", "image"])
+def test_freezing_passes_the_statistics_on(statistics):
     model, episodes = network(), [tasks(2)]
-    scores = freezing(model, episodes, MAML, norm=norm, at_once=1)
-    assert [score.norm for score in scores] == [norm] * 3
-    assert same_scores(scores[0], evaluate(MAML, model, episodes, norm=norm, at_once=1))
+    scores = freezing(model, episodes, replace(MAML, statistics=statistics), chunk_size=1)
+    assert [score.statistics for score in scores] == [statistics] * 3
+    assert same_scores(scores[0], evaluate(model, episodes, replace(MAML, statistics=statistics), chunk_size=1))
 
 
 def test_what_does_not_adapt_stays():
@@ -264,7 +268,7 @@ def test_a_probe_of_a_sequential():
     found = probe(model, episodes, MAML)
     assert found.layers == layers_of(model) == [*BODY, "head"]
     assert all(same_scores(*pair) for pair in zip(found.freezing, freezing(model, episodes, MAML), strict=True))
-    assert same_scores(found.nil, evaluate(NIL(), model, episodes))
+    assert same_scores(found.nil, evaluate(model, episodes, NIL()))
     assert found.change == change(model, episodes, MAML)
     assert found.way == 3
     assert model.training
@@ -277,8 +281,8 @@ def test_a_probe_of_a_users_module():
     found = probe(model, episodes, maml(3, 0.05), layers=OWN)
     assert found.layers == OWN
     assert len(found.freezing) == 3
-    assert same_scores(found.freezing[-1], evaluate(anil(3, 0.05, head="fc"), model, episodes))
-    assert same_scores(found.nil, evaluate(NIL(head="fc"), model, episodes))
+    assert same_scores(found.freezing[-1], evaluate(model, episodes, anil(3, 0.05, head="fc")))
+    assert same_scores(found.nil, evaluate(model, episodes, NIL(head="fc")))
     assert found.change.distance.keys() == set(OWN)
     assert "(stem; unrelated" in found.verdict or "(inside.conv; unrelated" in found.verdict
     assert found.freezing[0].mean > 0.6
@@ -313,7 +317,7 @@ def test_the_layers_are_compared_on_tasks_of_their_own(monkeypatch):
 def made_up(whole: list[float], frozen: list[float], way: int = 5, *, body_adapts: bool = True) -> Probe:
     def score(values: list[float]) -> Score:
         accuracy = torch.tensor([[0.0] * len(values), values])
-        return Score(accuracy, torch.zeros_like(accuracy), "transductive")
+        return Score(accuracy, torch.zeros_like(accuracy), "query")
 
     moved = Change({"a": 0.97, "b": 0.912, "head": 0.456}, {}, {}, {"cca": {"b": 0.183, "head": 0.219}}, {}, 4)
     scores = [score(whole), score([0.9] * len(whole)), score(frozen)]
@@ -456,6 +460,6 @@ def test_values_are_no_labels():
     episodes, model = [Episodes(x, y, x, y)], mlp(2, 1, (6, 5))
     with pytest.raises(ValueError, match=r"needs labels, got targets of torch.float32: .*`freezing` and `change`"):
         probe(model, episodes, MAML)
-    assert freezing(model, episodes, maml(2, 0.1), loss=F.mse_loss)[0].accuracy is None
-    found = change(model, episodes, maml(2, 0.1), layers=["head"], loss=F.mse_loss)
+    assert freezing(model, episodes, replace(maml(2, 0.1), loss=F.mse_loss))[0].accuracy is None
+    found = change(model, episodes, replace(maml(2, 0.1), loss=F.mse_loss), layers=["head"])
     assert found.distance["head"] > 0

@@ -34,8 +34,8 @@ def path(tmp_path):
 
 
 def test_what_is_saved_comes_back(path):
-    tensors, about = load_checkpoint(path)
-    assert about == ABOUT
+    tensors, metadata = load_checkpoint(path)
+    assert metadata == ABOUT
     assert tensors.keys() == TENSORS.keys()
     for name, value in TENSORS.items():
         assert tensors[name].dtype == value.dtype

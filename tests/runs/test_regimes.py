@@ -92,9 +92,9 @@ def test_every_algorithm_trains_validates_and_is_tested(algorithm, store):
     assert all(0 <= score["accuracy"] <= 1 and score["episodes"] == 6 for score in result["test"].values())
     assert [line["iteration"] for line in lines(run) if "loss" in line] == [2, 4, 6, 7]
     assert [line["iteration"] for line in lines(run) if "val_accuracy" in line] == [3, 6, 7]
-    model, spec, shape, about = load_learner(run)
+    model, spec, shape, metadata = load_learner(run)
     assert (spec, shape) == (replace(TINY, algorithm=algorithm), (1, 14, 14))
-    assert about["iteration"] == result["best_at"]
+    assert metadata["iteration"] == result["best_at"]
     start = TINY.build(shape, way=len(model.head.bias)).state_dict()
     assert all(value.isfinite().all() for value in model.state_dict().values())
     assert not torch.equal(model.block1.conv.weight, start["block1.conv.weight"])
@@ -288,7 +288,7 @@ def test_the_weights_of_an_iteration_are_those_of_a_shorter_run(store, tmp_path)
     execute.train(replace(TINY, algorithm="maml", iterations=4), tmp_path / "short", CPU)
     last = tensors(tmp_path / "short" / "last.safetensors")
     at = load_learner(tmp_path / "kept" / "at-4.safetensors")
-    assert at.about["iteration"] == 4
+    assert at.metadata["iteration"] == 4
     assert all(torch.equal(value, last[f"model.{name}"]) for name, value in at.model.state_dict().items())
     assert not list((store / "maml").glob("at-*")), "unless asked"
     assert same_weights(*(tensors(run / "best.safetensors") for run in (tmp_path / "kept", store / "maml")))

@@ -53,8 +53,8 @@ def test_a_new_class_changes_no_part(flat, tmp_path, opened):
     assert score.code == 0, score.err
     assert json.loads(score.out)["episodes"] == 3
     assert parts(opened[0]) == parts(opened[1]) == parts(opened[2])
-    about = load_checkpoint(out / "best.safetensors").about
-    assert [tuple(names) for names in about["classes"].values()] == parts(opened[0])
+    metadata = load_checkpoint(out / "best.safetensors").metadata
+    assert [tuple(names) for names in metadata["classes"].values()] == parts(opened[0])
 
 
 @pytest.mark.parametrize("part", ["train", "test"])

@@ -84,15 +84,15 @@ def test_killed_and_started_again_it_ends_in_the_same_bits(pictures, tmp_path):
         shown, said = process.communicate(timeout=100)
         assert shown == ""
         assert not (out / "result.json").exists()
-        about = load_checkpoint(out / "last.safetensors").about
+        metadata = load_checkpoint(out / "last.safetensors").metadata
         if number == signal.SIGKILL:
             assert process.returncode == -signal.SIGKILL
-            assert about["iteration"] >= (3 if seconds == 0 else 10)
+            assert metadata["iteration"] >= (3 if seconds == 0 else 10)
         else:
             assert process.returncode == 130
-            assert iteration <= about["iteration"] < 30
+            assert iteration <= metadata["iteration"] < 30
             assert "stopping after this step; Ctrl-C again stops at once" in said.splitlines()
-            assert f"stopped after iteration {about['iteration']} of 30, saved in {out}" in said.splitlines()[-1]
+            assert f"stopped after iteration {metadata['iteration']} of 30, saved in {out}" in said.splitlines()[-1]
             assert f"To go on: innerloop train {pictures} --out {out} --way 3" in said.splitlines()[-1]
     (out / ".best.safetensors.1.part").write_bytes(b"what a killed process leaves")
 
@@ -234,7 +234,7 @@ def test_a_second_ctrl_c_interrupts_at_once(pictures, whole, tmp_path):
         outcome = train(pictures, tmp_path / "run")
     assert outcome.code == 130
     assert outcome.err.splitlines()[-1].startswith("innerloop: interrupted. To go on: innerloop train ")
-    assert load_checkpoint(tmp_path / "run" / "last.safetensors").about["iteration"] == 3
+    assert load_checkpoint(tmp_path / "run" / "last.safetensors").metadata["iteration"] == 3
     assert train(pictures, tmp_path / "run").code == 0
     same_run(tmp_path / "run", whole)
 
@@ -271,8 +271,8 @@ def test_a_diverging_run_stops_with_the_last_good_checkpoint(pictures, tmp_path)
     said = complaint(train(pictures, out, meta_lr=1e37, checkpoint_seconds=0))
     good = f"The last good checkpoint is {out / 'last.safetensors'}; try a lower --lr, --meta-lr or --clip."
     assert said == f"the loss of iteration 2 is not finite. {good}"
-    tensors, about = load_checkpoint(out / "last.safetensors")
-    assert about["iteration"] == 1
+    tensors, metadata = load_checkpoint(out / "last.safetensors")
+    assert metadata["iteration"] == 1
     assert all(x.isfinite().all() for name, x in tensors.items() if name.startswith("model."))
     assert complaint(train(pictures, out, meta_lr=1e37, checkpoint_seconds=0)) == said, "as often as it is tried"
 
@@ -300,7 +300,7 @@ def test_what_is_not_finite_is_never_saved(part, bad, pictures, tmp_path, monkey
     if part == "loss":
         assert said.startswith(f"the loss of iteration {bad} is not finite")
     assert f"The last good checkpoint is {out / 'last.safetensors'}" in said
-    assert load_checkpoint(out / "last.safetensors").about["iteration"] in (3, 6)
+    assert load_checkpoint(out / "last.safetensors").metadata["iteration"] in (3, 6)
     for name in ("last.safetensors", "best.safetensors"):
         assert all(x.isfinite().all() for x in tiny.tensors(out / name).values())
 
@@ -375,7 +375,7 @@ def test_a_run_whose_best_checkpoint_is_lost_goes_on(at, pictures, tmp_path):
     best.unlink()
     with pytest.warns(UserWarning, match=f"{best} is lost; the best of the validations from here on takes its place"):
         assert train(pictures, out).code == 0
-    assert load_checkpoint(best).about["iteration"] > 4
+    assert load_checkpoint(best).metadata["iteration"] > 4
 
 
 def test_a_finished_run_without_a_checkpoint_says_so(whole, tmp_path):
@@ -437,17 +437,17 @@ def test_the_metrics(whole):
 def test_the_best_checkpoint_is_the_first_of_the_best_validations(whole):
     validations = [line for line in lines(whole / "metrics.jsonl") if "val_accuracy" in line]
     best = max(validations, key=lambda line: line["val_accuracy"])
-    about = load_checkpoint(whole / "best.safetensors").about
+    metadata = load_checkpoint(whole / "best.safetensors").metadata
     result = json.loads((whole / "result.json").read_text())
-    assert about["iteration"] == result["best_at"] == best["iteration"]
-    assert about["val_accuracy"] == result["val_accuracy"] == best["val_accuracy"]
+    assert metadata["iteration"] == result["best_at"] == best["iteration"]
+    assert metadata["val_accuracy"] == result["val_accuracy"] == best["val_accuracy"]
     assert result["selection"] == "best of 3 validations of 4 episodes"
-    assert about["norm"] == result["test"]["nil"]["norm"] == "transductive"
+    assert metadata["statistics"] == result["test"]["nil"]["statistics"] == "query"
     assert [len(result["test"][name]["per_step"]) for name in ("anil", "nil")] == [4, 1]
 
 
 def test_how_it_is_computed_changes_no_result(pictures, whole, tmp_path):
-    assert train(pictures, tmp_path / "run", at_once=1).code == 0
+    assert train(pictures, tmp_path / "run", chunk_size=1).code == 0
     metrics = [lines(out / "metrics.jsonl") for out in (tmp_path / "run", whole)]
     for ours, theirs in zip(*metrics, strict=True):
         assert ours.keys() == theirs.keys()
