@@ -8,28 +8,29 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from paper_like import LAYERS
+from paper_like import EXHIBITS, LAYERS, accuracy_of, alike
 
-from innerloop.experiments.exhibits import Answer, Figure, Table
+from innerloop.experiments.exhibits import Figure, Table
+from innerloop.experiments.few_shot import Accuracy, Likeness, Movement, Seconds, Timing
 from innerloop.experiments.plan import trainings
-from innerloop.experiments.questions import Accuracy, Change, Measure, Resemblance, Timing, name_of
-from innerloop.paper import ARTIFACTS
+from innerloop.experiments.questions import Question, name_of
+from innerloop.paper import STUDY
 from innerloop.paper.published import grid
-from innerloop.paper.scales import MINI1, MINI5, OMNI1, OMNI5, SCALES
+from innerloop.paper.scales import MINI1, MINI5, OMNI1, OMNI5, SCALES, head_on, timed, training
 from innerloop.runs.config import Spec
 
-TABLES = [artifact for artifact in ARTIFACTS.values() if isinstance(artifact, Table)]
-FIGURES = [artifact for artifact in ARTIFACTS.values() if isinstance(artifact, Figure)]
+TABLES = [exhibit for exhibit in EXHIBITS.values() if isinstance(exhibit, Table)]
+FIGURES = [exhibit for exhibit in EXHIBITS.values() if isinstance(exhibit, Figure)]
 
 
 def table(name: str) -> Table:
-    artifact = ARTIFACTS[name]
-    assert isinstance(artifact, Table)
-    return artifact
+    exhibit = EXHIBITS[name]
+    assert isinstance(exhibit, Table)
+    return exhibit
 
 
 def runs_of(*names: str, scale: str = "paper") -> set[Spec]:
-    return {run for name in names for measure in ARTIFACTS[name].measures(SCALES[scale]) for run in measure.runs}
+    return {run for name in names for question in EXHIBITS[name].questions(SCALES[scale]) for run in question.runs}
 
 
 # What the paper has
@@ -37,13 +38,13 @@ def runs_of(*names: str, scale: str = "paper") -> set[Spec]:
 
 def test_every_table_and_figure_is_there():
     numbers = {"table": range(1, 9), "figure": (2, 3, 5, 6, 7, 8, 9, 10, 11)}
-    assert list(ARTIFACTS) == [f"{kind}{number}" for kind, of in numbers.items() for number in of]
-    assert all(name == artifact.name for name, artifact in ARTIFACTS.items())
-    for artifact in ARTIFACTS.values():
-        assert artifact.claims
-        assert artifact.title
-        assert artifact.about
-        assert all("(" in claim.sentence and claim.test for claim in artifact.claims), "with its place in the paper"
+    assert list(EXHIBITS) == [f"{kind}{number}" for kind, of in numbers.items() for number in of]
+    assert [exhibit.name for exhibit in STUDY.exhibits] == list(EXHIBITS)
+    for exhibit in EXHIBITS.values():
+        assert exhibit.claims
+        assert exhibit.title
+        assert exhibit.about
+        assert all("(" in claim.sentence and claim.test for claim in exhibit.claims), "with its place in the paper"
 
 
 PUBLISHED = [
@@ -104,7 +105,7 @@ def test_tables_that_share_numbers_in_the_paper_share_them_here():
             other = table(theirs[0]).cell(scale, theirs[1], column, 0)
             assert one
             assert other
-            assert one.measures == other.measures
+            assert one.questions == other.questions
 
     same(("table1", "None"), ("table2", "MAML"))
     same(("table2", "MAML"), ("table4", "MAML"), (OMNI1, OMNI5, MINI1, MINI5))
@@ -131,72 +132,72 @@ def test_numbers_are_written_down_row_after_row():
 @pytest.mark.parametrize("each", TABLES, ids=lambda each: each.name)
 def test_places_of_a_table_ask_different_questions(each: Table, scale):
     """The reinforcement learning of Table 2 has its place and asks nothing yet."""
-    asked: dict[tuple[Measure, ...], tuple[str, str]] = {}
+    asked: dict[tuple[Question, ...], tuple[str, str]] = {}
     for row in each.rows:
         for column in each.columns:
             cells = [each.cell(scale, row, column, repeat) for repeat in range(scale.seeds)]
-            measures = [cell.measures for cell in cells if cell]
+            questions = [cell.questions for cell in cells if cell]
             if each.name == "table2" and column not in (OMNI1, OMNI5, MINI1, MINI5):
-                assert measures == []
+                assert questions == []
                 continue
-            assert measures, (row, column)
-            assert len(set(measures)) == len(measures), "every seed asks for itself"
-            kinds = {type(measure) for of in measures for measure in of}
+            assert questions, (row, column)
+            assert len(set(questions)) == len(questions), "every seed asks for itself"
+            kinds = {type(question) for of in questions for question in of}
             if kinds <= {Accuracy}:
-                assert not set(measures) & set(asked), (row, column)
-            asked |= dict.fromkeys(measures, (row, column))
-    assert len(each.measures(scale)) == len({measure for of in asked for measure in of})
+                assert not set(questions) & set(asked), (row, column)
+            asked |= dict.fromkeys(questions, (row, column))
+    assert len(each.questions(scale)) == len({question for of in asked for question in of})
 
 
 def test_how_a_cell_reads_its_answers():
     scale = SCALES["paper"]
 
-    def read(name: str, row: str, column: str, *answers: Answer) -> float:
+    def read(name: str, row: str, column: str, *answers: object) -> float:
         cell = table(name).cell(scale, row, column, 0)
         assert cell is not None
         return cell.read(*answers)
 
-    assert read("table1", "1", MINI1, {"accuracy": 0.465}) == pytest.approx(46.5)
-    assert read("table6", "Inference: ANIL", "5way-1shot mean (s)", {"mean": 0.02, "median": 0.017}) == 0.02
-    assert read("table6", "Inference: ANIL", "5way-1shot median (s)", {"mean": 0.02, "median": 0.017}) == 0.017
-    maml, anil = ({"mean": mean, "median": 9, "device": "cpu"} for mean in (0.08, 0.02))
+    assert read("table1", "1", MINI1, accuracy_of(0.465)) == pytest.approx(46.5)
+    assert read("table6", "Inference: ANIL", "5way-1shot mean (s)", Seconds(0.02, 0.017, 3, "cpu")) == 0.02
+    assert read("table6", "Inference: ANIL", "5way-1shot median (s)", Seconds(0.02, 0.017, 3, "cpu")) == 0.017
+    maml, anil = (Seconds(mean, 9, 3, "cpu") for mean in (0.08, 0.02))
     assert read("table6", "Inference: ANIL", "5way-1shot speedup", maml, anil) == pytest.approx(4)
     by_layer = dict(zip(LAYERS, (0.1, 0.2, 0.6, 0.9, 100.0), strict=True))
-    alike = {"cca": {"pre-pre": by_layer}, "cka": {"pre-pre": dict.fromkeys(LAYERS, 0.5)}}
-    assert read("table3", "ANIL-MAML", "CCA Similarity", alike) == pytest.approx(0.45), "the body, without the head"
-    assert read("table3", "ANIL-MAML", "CKA Similarity", alike) == pytest.approx(0.5)
-    assert read("table8", "(MAML, MAML)", "CCA Similarity", alike) == pytest.approx(0.3), "the first three layers"
+    both = alike(cca={"pre-pre": by_layer}, cka={"pre-pre": dict.fromkeys(LAYERS, 0.5)})
+    assert read("table3", "ANIL-MAML", "CCA Similarity", both) == pytest.approx(0.45), "the body, without the head"
+    assert read("table3", "ANIL-MAML", "CKA Similarity", both) == pytest.approx(0.5)
+    assert read("table8", "(MAML, MAML)", "CCA Similarity", both) == pytest.approx(0.3), "the first three layers"
 
 
 def test_what_is_asked_of_which_network():
     scale = SCALES["paper"]
 
-    def asked(name: str, row: str, column: str) -> Measure:
+    def asked(name: str, row: str, column: str) -> Question:
         cell = table(name).cell(scale, row, column, 1)
         assert cell is not None
-        return cell.measures[0]
+        return cell.questions[0]
 
-    maml1, anil5 = scale.run(MINI1, "maml", 1), scale.run(MINI5, "anil", 1)
-    multiclass, random = scale.run(MINI5, "multiclass", 1), scale.run(MINI5, "random", 1)
+    maml1, anil5 = training(scale, MINI1, "maml", 1), training(scale, MINI5, "anil", 1)
+    multiclass, random = training(scale, MINI5, "multiclass", 1), training(scale, MINI5, "random", 1)
     assert asked("table1", "1,2,3", MINI1) == Accuracy(maml1, frozen=3)
     assert asked("table4", "NIL", MINI5) == Accuracy(anil5, nil=True)
     assert asked("table5", "Multiclass training-NIL head", MINI5) == Accuracy(multiclass, nil=True, shot=5)
     assert asked("table5", "Multiclass training-NIL head", MINI1) == Accuracy(multiclass, nil=True)
     assert asked("table5", "Random features-NIL head", MINI5) == Accuracy(random, nil=True, shot=5)
     assert (multiclass.shot, random.shot, random.iterations, multiclass.algorithm) == (1, 1, 0, "multiclass")
-    head = scale.head(MINI5, "multiclass", 1)
+    head = head_on(scale, MINI5, "multiclass", 1)
     assert asked("table7", "Multiclass pretrain-MAML head", MINI5) == Accuracy(head)
     assert (head.body, head.shot, head.iterations, head.algorithm) == (multiclass.name, 5, 6000, "anil")
-    assert Timing(scale.timed(MINI1, "fomaml"), "training", 2000) in table("table6").measures(scale)
+    assert Timing(timed(scale, MINI1, "fomaml"), "training", 2000) in table("table6").questions(scale)
     resemblance = asked("table8", "(Multitask pretrain, MAML)", "CCA Similarity")
-    assert isinstance(resemblance, Resemblance)
-    assert (resemblance.first.algorithm, resemblance.second) == ("multitask", scale.run(MINI1, "maml", 2))
+    assert isinstance(resemblance, Likeness)
+    assert (resemblance.first.algorithm, resemblance.second) == ("multitask", training(scale, MINI1, "maml", 2))
 
 
 @pytest.mark.parametrize(("name", "runs", "seeds"), [("smoke", 44, 2), ("small", 44, 2), ("paper", 66, 3)])
 def test_tables_and_figures_share_their_runs(name, runs, seeds):
     assert SCALES[name].seeds == seeds
-    assert len(runs_of(*ARTIFACTS, scale=name)) == runs
+    assert len(runs_of(*EXHIBITS, scale=name)) == runs
     assert len(runs_of("table1", scale=name)) == 2 * seeds
     assert len(runs_of("table2", scale=name)) == 8 * seeds
     assert runs_of("table1", scale=name) < runs_of("table2", scale=name) == runs_of("table4", scale=name)
@@ -210,7 +211,7 @@ def test_tables_and_figures_share_their_runs(name, runs, seeds):
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=lambda scale: scale.name)
 def test_bodies_are_trained_before_the_heads_on_them(scale, tmp_path):
-    plan = [training.spec for training in trainings(table("table7").measures(scale), tmp_path)]
+    plan = [each.spec for each in trainings(table("table7").questions(scale), tmp_path)]
     names = [spec.name for spec in plan]
     heads = [spec for spec in plan if spec.body]
     assert len(heads) == 8 * scale.seeds
@@ -219,9 +220,9 @@ def test_bodies_are_trained_before_the_heads_on_them(scale, tmp_path):
 
 
 def test_scales_share_no_name():
-    runs = {name: {run.name for run in runs_of(*ARTIFACTS, scale=name)} for name in SCALES}
+    runs = {name: {run.name for run in runs_of(*EXHIBITS, scale=name)} for name in SCALES}
     answers = {
-        name: {name_of(measure) for artifact in ARTIFACTS.values() for measure in artifact.measures(scale)}
+        name: {name_of(question) for exhibit in EXHIBITS.values() for question in exhibit.questions(scale)}
         for name, scale in SCALES.items()
     }
     for one, other in combinations(SCALES, 2):
@@ -231,32 +232,34 @@ def test_scales_share_no_name():
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=lambda scale: scale.name)
 def test_different_questions_have_different_names(scale):
-    measures = {measure for artifact in ARTIFACTS.values() for measure in artifact.measures(scale)}
-    assert len({name_of(measure) for measure in measures}) == len(measures)
-    runs = runs_of(*ARTIFACTS, scale=scale.name)
+    questions = {question for exhibit in EXHIBITS.values() for question in exhibit.questions(scale)}
+    assert len({name_of(question) for question in questions}) == len(questions)
+    runs = runs_of(*EXHIBITS, scale=scale.name)
     assert len({run.name for run in runs}) == len(runs)
 
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=lambda scale: scale.name)
-@pytest.mark.parametrize("each", ARTIFACTS.values(), ids=lambda each: each.name)
+@pytest.mark.parametrize("each", EXHIBITS.values(), ids=lambda each: each.name)
 def test_more_seeds_ask_for_more_and_keep_what_there_is(each, scale):
     """Of networks with one another, which pairs are asked for depends on how many seeds there are."""
-    asked = [each.measures(replace(scale, seeds=seeds)) for seeds in (1, 2, 3)]
-    runs = [{run for measure in measures for run in measure.runs} for measures in asked]
+    asked = [each.questions(replace(scale, seeds=seeds)) for seeds in (1, 2, 3)]
+    runs = [{run for question in questions for run in question.runs} for questions in asked]
     assert runs[0] <= runs[1] <= runs[2]
-    alone = [{measure for measure in measures if not isinstance(measure, Resemblance)} for measures in asked]
+    alone = [{question for question in questions if not isinstance(question, Likeness)} for questions in asked]
     assert alone[0] <= alone[1] <= alone[2]
 
 
 @pytest.mark.parametrize("name", SCALES)
 def test_kept_checkpoints_are_written_by_the_run(name):
-    measures = {measure for artifact in ARTIFACTS.values() for measure in artifact.measures(SCALES[name])}
-    kept = [measure for measure in measures if isinstance(measure, Accuracy | Change) and measure.at is not None]
+    questions = {question for exhibit in EXHIBITS.values() for question in exhibit.questions(SCALES[name])}
+    kept = [question for question in questions if isinstance(question, Accuracy | Movement) and question.at is not None]
     assert kept
-    for measure in kept:
-        assert measure.at == 0 or (measure.run.keep and measure.at % measure.run.keep == 0)
-        assert measure.at <= measure.run.iterations
-    assert {measure.at for measure in kept} >= {measure.run.iterations for measure in kept}, "the last one is kept too"
+    for question in kept:
+        assert question.at == 0 or (question.run.keep and question.at % question.run.keep == 0)
+        assert question.at <= question.run.iterations
+    assert {question.at for question in kept} >= {question.run.iterations for question in kept}, (
+        "the last one is kept too"
+    )
 
 
 # The import
@@ -266,7 +269,7 @@ def test_importing_the_paper_reads_and_writes_nothing(tmp_path):
     code = (
         "import sys, torch, safetensors.torch, rich.console, rich.progress, numpy, PIL.Image, pooch\n"
         "opened = []\n"
-        "sys.addaudithook(lambda event, about: opened.append(str(metadata[0])) if event == 'open' else None)\n"
+        "sys.addaudithook(lambda event, about: opened.append(str(about[0])) if event == 'open' else None)\n"
         "import innerloop.paper\n"
         "print('matplotlib' in sys.modules, *[name for name in opened if not name.endswith(('.py', '.pyc'))])"
     )
