@@ -66,7 +66,7 @@ def test_python_runs(page):
 def test_commands_parse(page, monkeypatch):
     """Every `innerloop ...` line is a command that exists, with options that exist."""
     ran = []
-    for command in (cli.Train, cli.Evaluate, cli.Classify, cli.ProbeCommand, cli.Data, cli.Demo, cli.Paper):
+    for command in cli.COMMANDS.values():
         monkeypatch.setattr(command, "run", lambda self: ran.append(self))
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # which main changes
     lines = "\n".join(blocks(page, "console", "bash", "sh")).splitlines()

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from tyro.conf import OmitArgPrefixes, Positional
 
 from innerloop.cli.errors import say
+from innerloop.device import pick_device
 from innerloop.experiments.answers import Damaged, Kept, find_or_why, keep_reasons, reasons
 from innerloop.experiments.estimates import all_left, duration, rates, seconds_left
 from innerloop.experiments.plan import Training, damaged, trainings, unanswered
@@ -125,6 +126,7 @@ def _say_damage(questions: Sequence[Question], store: Path) -> None:
 
 def _plan(request: _Request) -> None:
     questions = request.questions("plan")
+    pick_device(request.options.device)
     plan = trainings(questions, request.store)
     known = rates(plan)
     table = Table(

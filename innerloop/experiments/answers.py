@@ -62,7 +62,7 @@ def answer(question: Question, lab: Lab) -> Kept[Any]:
     begun, lab = time.monotonic(), lab.about(question.subject)
     found = question.answer(lab)
     seconds = round(time.monotonic() - begun, 1)
-    kept = Kept(described(question), found, " and ".join(sorted(lab.found_on)), seconds, torch.__version__)
+    kept = Kept(described(question), found, " and ".join(sorted(lab.found_on)), seconds, str(torch.__version__))
     write_whole(path_of(question, lab.store), msgspec.json.format(msgspec.json.encode(kept), indent=1))
     return kept
 

@@ -38,7 +38,8 @@ def all_left(trainings: Iterable[Training]) -> str:
     unknown, seconds = each.count(None), sum(filter(None, each))
     if not unknown:
         return f"about {duration(seconds)}"
-    return f"about {duration(seconds)} and {unknown} runs of unknown length" if seconds else "unknown"
+    others = f"{unknown} run{'s' if unknown > 1 else ''} of unknown length"
+    return f"about {duration(seconds)} and {others}" if seconds else "unknown"
 
 
 def duration(seconds: float) -> str:

@@ -29,7 +29,7 @@ from innerloop.tasks import Episodes
 _WARM_UP = 2  # calls of a timing that do not count
 
 
-class Tested(Struct, frozen=True):
+class Scored(Struct, frozen=True):
     """An accuracy over test episodes, in fractions."""
 
     accuracy: float
@@ -49,7 +49,7 @@ class Accuracy:
     at: int | None = None  # iterations of training, instead of the checkpoint that validation chose
     episodes: int | None = None  # of the test, where it has others than the run's own
 
-    answers: ClassVar[type] = Tested
+    answers: ClassVar[type] = Scored
     times_the_device: ClassVar[bool] = False
 
     @property
@@ -60,7 +60,7 @@ class Accuracy:
     def subject(self) -> Spec:
         return self.run
 
-    def answer(self, lab: Lab) -> Tested:
+    def answer(self, lab: Lab) -> Scored:
         run = self.run
         if self.tested_by_its_run:
             return _score(lab.result(run)["test"]["nil" if self.nil else run.algorithm])
@@ -84,8 +84,8 @@ class Accuracy:
         return NIL(way=self.run.way) if self.nil else freeze(self.run.test_rule(), *body)
 
 
-def _score(score: dict[str, Any]) -> Tested:
-    return Tested(score["accuracy"], score["interval"], score["episodes"], score["statistics"])
+def _score(score: dict[str, Any]) -> Scored:
+    return Scored(score["accuracy"], score["interval"], score["episodes"], score["statistics"])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from innerloop.experiments.exhibits import Claim, Figure, Panel, Panels, Series, Stated
-from innerloop.experiments.few_shot import Accuracy, Movement, Tested
+from innerloop.experiments.few_shot import Accuracy, Movement, Scored
 from innerloop.experiments.panel import body_stays, by_layer, mean_line
 from innerloop.experiments.questions import Question
 from innerloop.experiments.scale import Scale
@@ -64,7 +64,7 @@ def panels(answers: Mapping[Any, Any]) -> tuple[Panel, ...]:
     )
 
 
-def _accuracies(label: str, seeds: list[list[Tested]]) -> Series:
+def _accuracies(label: str, seeds: list[list[Scored]]) -> Series:
     """In %; with one seed the 95 % intervals over episodes stand in for the deviation over seeds."""
     line = mean_line(label, FROZEN, [[100 * answer.accuracy for answer in row] for row in seeds])
     return line if len(seeds) > 1 else replace(line, spread=tuple(100 * (answer.interval or 0) for answer in seeds[0]))

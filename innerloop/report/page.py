@@ -101,8 +101,8 @@ def compose(
     shown = begun or range(len(scales))  # a scale without a single answer would only say so in every place
     page = Page(study, tuple(scales[i] for i in shown), tuple(tuple(row[i] for i in shown) for row in rows))
     drawn = [result for row in page.made for result in row if result.panels]
-    figures = {f"{words.anchor(each)}.svg": svg(each.panels) for each in drawn}
-    panels = {id(panel): _data(svg([panel])) for each in drawn for panel in each.panels}
+    figures = {f"{words.anchor(each)}.svg": svg(each.panels, words.heading(each.exhibit)) for each in drawn}
+    panels = {id(panel): _data(svg([panel], panel.title)) for each in drawn for panel in each.panels}
     html = rendered("page.html", page=page, picture=lambda panel: panels[id(panel)])
     return Report(html, rendered("report.md", page=page), figures)
 

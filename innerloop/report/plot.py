@@ -47,9 +47,13 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def svg(panels: Sequence[Panel]) -> bytes:
-    """All panels as an SVG file. Text is drawn as paths, so that it looks the same without any font."""
-    return _saved(panels, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+def svg(panels: Sequence[Panel], title: str) -> bytes:
+    """All panels as an SVG file; `title` is what a screen reader says.
+
+    Text is drawn as paths, so that it looks the same without any font.
+    """
+    nothing_else = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    return _saved(panels, format="svg", metadata={"Title": title, **nothing_else})
 
 
 def png(panels: Sequence[Panel], *, dpi: int = 110) -> bytes:
@@ -91,7 +95,17 @@ def _draw(panels: Sequence[Panel], across: int) -> Figure:
             handles, labels, loc="upper center", ncols=_legend_columns(panel), frameon=False,
             borderaxespad=0, columnspacing=1.4, handlelength=2.2, fontsize=8.5, labelspacing=0.35,
         )  # fmt: skip
+    _settle(figure)
     return figure
+
+
+def _settle(figure: Figure) -> None:
+    """Lay out and round: the solver's last bits differ from time to time, and names in the SVG are made of them."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        x, y, width, height = (round(value, 4) for value in axes.get_position(original=True).bounds)
+        axes.set_position((x, y, width, height))
 
 
 def _legend_columns(panel: Panel) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from innerloop.experiments.exhibits import Exhibit, Figure
-from innerloop.experiments.few_shot import Accuracy, Curves, Learning, Likeness, Movement, Tested
+from innerloop.experiments.few_shot import Accuracy, Curves, Learning, Likeness, Movement, Scored
 from innerloop.experiments.questions import Question
 from innerloop.experiments.scale import Scale
 from innerloop.paper import STUDY
@@ -26,8 +26,8 @@ def scale_of(seeds: int) -> Scale:
     return replace(SCALES["small"], seeds=seeds)
 
 
-def accuracy_of(value: float, interval: float | None = 0.01) -> Tested:
-    return Tested(value, interval, 600, "query")
+def accuracy_of(value: float, interval: float | None = 0.01) -> Scored:
+    return Scored(value, interval, 600, "query")
 
 
 def alike(**kinds: dict[str, dict[str, float]]) -> Resemblance:

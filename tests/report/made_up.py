@@ -16,8 +16,8 @@ from innerloop.experiments.few_shot import (
     Learning,
     Likeness,
     Movement,
+    Scored,
     Seconds,
-    Tested,
     Timing,
 )
 from innerloop.experiments.questions import Question, name_of
@@ -45,15 +45,15 @@ def kept(answer: Any, device: str = DEVICE) -> Kept[Any]:
 
 
 def score_of(accuracy: float, interval: float | None = 0.01, device: str = DEVICE) -> Kept[Any]:
-    return kept(Tested(accuracy, interval, 600, "query"), device)
+    return kept(Scored(accuracy, interval, 600, "query"), device)
 
 
-def _accuracy(asked: Accuracy, draw: random.Random) -> Tested:
+def _accuracy(asked: Accuracy, draw: random.Random) -> Scored:
     run = asked.run
     base = 32.9 if run.iterations == 0 else QUALITY[run.algorithm] + (14 if run.shot == 5 else 0)
     base += 47 if run.data == "omniglot" else 0
     base = (base - 0.3 * asked.frozen + draw.gauss(0, 0.5)) / 100
-    return Tested(min(base, 0.99), 0.008, run.test_episodes, "query")
+    return Scored(min(base, 0.99), 0.008, run.test_episodes, "query")
 
 
 def _movement(asked: Movement, draw: random.Random) -> Change:

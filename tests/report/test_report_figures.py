@@ -16,9 +16,11 @@ PANELS = collect(a_figure(), a_scale(), made_up, {}).panels
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
 def test_every_kind_is_drawn_the_same_every_time(panel):
-    picture = svg([panel])
-    assert picture == svg([panel])
-    assert ElementTree.fromstring(picture) is not None
+    picture = svg([panel], "a & b")
+    assert picture == svg([panel], "a & b")
+    title = ElementTree.fromstring(picture).find("{http://www.w3.org/2000/svg}title")
+    assert title is not None
+    assert title.text == "a & b"
     text = picture.decode()
     assert not {"date", "Matplotlib"} & set(re.findall(r"\w+", text))
     assert not re.search(r"<script|<image|url\((?!#)|href=\"(?!#)", text), "it needs nothing from outside"
@@ -43,7 +45,7 @@ def test_colours_follow_the_meaning():
 def test_clouds_too_small_for_a_line_are_drawn():
     for y in ((0.5,), (0.5, 0.5, 0.5)):
         panel = Panel("dots", "x", "y", (Series("MAML", (0.5,) * len(y), y),), kind="against")
-        assert ElementTree.fromstring(svg([panel])) is not None
+        assert ElementTree.fromstring(svg([panel], "dots")) is not None
 
 
 def test_panels_stand_side_by_side():

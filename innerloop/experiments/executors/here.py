@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from innerloop.device import pick_device
 from innerloop.experiments.answers import answer
 from innerloop.experiments.claims import Claims
 from innerloop.experiments.estimates import all_left
@@ -32,10 +33,11 @@ def carry_out(
     `times`. A run whose data set is missing costs the questions that need it, and nothing else.
 
     Raises:
+        ValueError: a device is not there.
         Interrupted: Ctrl-C or SIGTERM; what was done is saved.
         OSError: the store cannot be written, or the disk is full; what was done is saved.
     """
-    work = _Work(questions, store, compute, tell)
+    work = _Work(list(dict.fromkeys(questions)), store, compute, tell)
     work.tell_what_is_left()
     while work.answer_ready(timing=False) or work.train_next() or work.others_left_something():
         pass
@@ -54,21 +56,22 @@ class _Work:
     busy: set[str] = field(default_factory=set[str])  # what other processes held in the last round
 
     def __post_init__(self) -> None:
+        for device in {self.compute(question.subject).device for question in self.questions}:
+            pick_device(device)  # complain before the work, not in it
         self.lab, self.claims = Lab(self.store, self.compute), Claims(self.store)
         self.refused |= {name_of(question): why for question, why in damaged(self.questions, self.store).items()}
 
     def tell_what_is_left(self) -> None:
         plan = trainings(self.questions, self.store)
         left, todo = len(unanswered(self.questions, self.store, self.compute)), sum(each.needed for each in plan)
-        asked = len(dict.fromkeys(self.questions))
-        self.tell(f"{left} of {asked} questions and {todo} of the {len(plan)} runs they need are left")
+        self.tell(f"{left} of {len(self.questions)} questions and {todo} of the {len(plan)} runs they need are left")
         self.refused |= {each.spec.name: each.damage for each in plan if each.damage}
 
     def answer_ready(self, *, timing: bool) -> bool:
         """Answer every question whose runs are there; whether there was one."""
         self.busy.clear()
         done = False
-        waiting = unanswered(dict.fromkeys(self.questions), self.store, self.compute)
+        waiting = unanswered(self.questions, self.store, self.compute)
         waiting = [each for each in waiting if each.times_the_device == timing and name_of(each) not in self.refused]
         there = {spec for spec in {run for each in waiting for run in each.runs} if finished(spec, self.store)}
         for question in waiting:
@@ -116,7 +119,8 @@ class _Work:
         spec = training.spec
         if finished(spec, self.store):  # another process has trained it since we looked
             return True
-        self.tell(f"training {spec.name}: {len(needed)} runs left, {all_left(trainings(self.questions, self.store))}")
+        left = all_left(trainings(self.questions, self.store))
+        self.tell(f"training {spec.name}: {len(needed)} run{'s' if len(needed) > 1 else ''} left, {left}")
         try:
             train(spec, self.store / spec.name, self.compute(spec))
         except Busy:  # a process that trains this run alone
@@ -147,7 +151,7 @@ class _Work:
 
     def open(self) -> dict[Question, str]:
         """Why questions have no answer."""
-        left = unanswered(dict.fromkeys(self.questions), self.store, self.compute)
+        left = unanswered(self.questions, self.store, self.compute)
         return {question: self._why(question) for question in left}
 
     def _why(self, question: Question) -> str:
