@@ -29,6 +29,7 @@ class Case:
     lr: float  # of the inner loop
     steps: int = 5  # of the inner loop in training
     adapt_steps: int = 10  # of the inner loop at test
+    device: str = "cpu"
 
     def data(self, dtype: torch.dtype = torch.float32, seed: int = 0) -> Data:
         """The meta batch: x (t, s, c, h, w) in [0, 1], y (t, s), items label after label."""
@@ -37,7 +38,8 @@ class Case:
         def part(count: int) -> tuple[Tensor, Tensor]:
             shape = (self.tasks, self.way * count, self.channels, self.size, self.size)
             x = torch.rand(shape, generator=generator, dtype=torch.float64).to(dtype)
-            return x, torch.arange(self.way).repeat_interleave(count).repeat(self.tasks, 1)
+            y = torch.arange(self.way).repeat_interleave(count).repeat(self.tasks, 1)
+            return x.to(self.device), y.to(self.device)
 
         return *part(self.shot), *part(self.query)
 

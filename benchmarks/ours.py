@@ -18,20 +18,16 @@ def network(case: Case, dtype: torch.dtype = torch.float32) -> nn.Sequential:
     """The paper's network for this case."""
     torch.manual_seed(0)
     make = omniglot_net if case.stride == 2 else mini_imagenet_net
-    return make(way=case.way).to(dtype)
+    return make(case.way, width=case.filters, size=case.size).to(case.device, dtype)
 
 
 def rule(case: Case, algorithm: str, steps: int) -> innerloop.InnerLoop:
-    return {"maml": innerloop.maml, "anil": innerloop.anil}[algorithm](steps, case.lr)
+    return getattr(innerloop.algorithms, algorithm)(steps, case.lr)
 
 
 def episodes(data: Data) -> innerloop.Episodes:
-    """The same numbers in the memory layout that `innerloop.sample` gives: channels last."""
-
-    def channels_last(x: Tensor) -> Tensor:
-        return x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-
-    return innerloop.Episodes(channels_last(data[0]), data[1], channels_last(data[2]), data[3])
+    """The meta batch as `innerloop.sample` gives it."""
+    return innerloop.Episodes(*data)
 
 
 def train(

@@ -39,7 +39,7 @@ def network(case: Case, dtype: torch.dtype = torch.float32) -> nn.Sequential:
     layers += [nn.AdaptiveAvgPool2d(1)] if case.stride == 2 else []
     body = nn.Sequential(*layers, nn.Flatten())
     features = body(torch.zeros(2, case.channels, case.size, case.size)).shape[1]
-    return nn.Sequential(OrderedDict(body=body, head=nn.Linear(features, case.way))).to(dtype)
+    return nn.Sequential(OrderedDict(body=body, head=nn.Linear(features, case.way))).to(case.device, dtype)
 
 
 def halves(net: nn.Sequential, algorithm: str) -> tuple[nn.Module, nn.Module]:

@@ -17,7 +17,7 @@ import torch
 
 import innerloop
 from innerloop.outer import meta_train
-from innerloop.runs.execute import training_stream
+from innerloop.runs.images import training_stream
 from innerloop.runs.presets import PRESETS
 
 BANKS = {"omniglot": (1100, 20, (28, 28, 1)), "mini-imagenet": (64, 600, (84, 84, 3))}  # classes, images, (h, w, c)
@@ -45,7 +45,9 @@ def share(name: str, algorithm: str, rounds: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (classes * images, *shape), dtype=torch.uint8, generator=generator)
     names = [str(i) for i in range(classes)]
-    bank = innerloop.ImageBank.stack(pixels, [images] * classes, names, name="noise", turns=spec.data == "omniglot")
+    bank = innerloop.Bank.stack(
+        pixels, [images] * classes, names, name="noise", white=255, turns=spec.data == "omniglot"
+    )
     model = spec.build(bank.shape)
     adam = torch.optim.Adam(model.parameters(), spec.meta_lr)
     stream = training_stream(bank, spec)

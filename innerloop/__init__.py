@@ -3,9 +3,12 @@
 from innerloop.algorithms import anil, boil, fomaml, freeze, maml
 from innerloop.classifier import FewShotClassifier
 from innerloop.data import folder, glyphs, load, mini_imagenet, omniglot
-from innerloop.data.episodes import EpisodeStream, ImageBank, sample
+from innerloop.data.bank import Bank
+from innerloop.data.episodes import EpisodeStream, sample
 from innerloop.device import tune_cpu
+from innerloop.embedding import embed, head_of
 from innerloop.evaluation import Score, evaluate
+from innerloop.heads import Prototypes, Ridge
 from innerloop.inner import InnerLoop, adapt, predict
 from innerloop.norm import TaskNorm
 from innerloop.outer import Step, meta_gradient, meta_train
@@ -18,14 +21,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "NIL",
+    "Bank",
     "Change",
     "EpisodeStream",
     "Episodes",
     "FewShotClassifier",
-    "ImageBank",
     "InnerLoop",
     "Probe",
+    "Prototypes",
     "Resemblance",
+    "Ridge",
     "Score",
     "Step",
     "TaskNorm",
@@ -33,12 +38,14 @@ __all__ = [
     "anil",
     "boil",
     "change",
+    "embed",
     "evaluate",
     "folder",
     "fomaml",
     "freeze",
     "freezing",
     "glyphs",
+    "head_of",
     "load",
     "maml",
     "meta_gradient",

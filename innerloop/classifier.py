@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -15,16 +16,16 @@ from torch import Tensor, nn
 
 from innerloop.data import NAMES
 from innerloop.data.episodes import as_floats
-from innerloop.data.files import walk
-from innerloop.data.folder import check_folder, class_folders
+from innerloop.data.labelled import as_array, in_order, pairs
 from innerloop.data.pictures import is_light, listed, picture
 from innerloop.device import pick_device
+from innerloop.frozen import USUAL, Answer, Rule, answering, check_rule
 from innerloop.inner import adapt
+from innerloop.models import backbone, input_of
 from innerloop.norm import Statistics, check_norms, query_outputs
 from innerloop.predictors import NIL
 from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.runs.load import Learner, learner_from, load_learner
-from innerloop.tasks import Episodes
 
 Method = Literal["auto", "head", "nil"]
 
@@ -36,7 +37,8 @@ class _Learnt(NamedTuple):
     network: nn.Sequential  # adapted, where the method is "head"
     images: Tensor  # (s, h, w, c) uint8, as the network was trained on them
     labels: Tensor  # (s,) indices into the classes
-    counts: Tensor  # (w,) support images of each class
+    ways: int
+    answer: Answer | None = None  # from images to outputs, where a rule compares features
 
 
 class FewShotClassifier:
@@ -52,11 +54,13 @@ class FewShotClassifier:
     border is light, as dark ink on paper is, is inverted; `invert` decides it for all images instead.
 
     Args:
-        learner: a trained network, see `load`.
+        learner: a trained network, see `load`, or a pretrained one, see `from_backbone`.
         method: "head" runs the inner loop that the network was trained with, with its number of steps at test.
             It takes at most as many classes as the head has outputs; for fewer, the first outputs alone are used.
             "nil" compares features with the labelled images (`NIL`), for any number of classes; its probabilities
-            rank classes and are far from 0 and 1. "auto" is "head" where that is possible. `method_` says which.
+            rank classes and are far from 0 and 1. A rule such as `Ridge()` or `Prototypes()` does so in its own way,
+            and so does an `InnerLoop` that adapts the head alone. "auto" is "head" where that is possible, and cosine
+            `Prototypes` for a pretrained network. `method_` says which.
         statistics: whose normalise an image (`innerloop.norm`). With "support", those of the labelled images,
             or "image", a prediction does not depend on the other images; with "query" it does: all images of
             one call are one batch, so classes should be mixed in it as in a test episode.
@@ -65,33 +69,93 @@ class FewShotClassifier:
 
     Attributes:
         classes_: the labels, sorted where they can be; in the order of the columns of `predict_proba`.
-        method_: "head" or "nil".
+        method_: "head", "nil", or the rule.
 
     Raises:
         ValueError: an unknown method or statistics, or no such device.
     """
 
     classes_: np.ndarray
-    method_: Literal["head", "nil"]
+    method_: Literal["head", "nil"] | Rule
 
     def __init__(
         self,
-        learner: Learner,
+        learner: Learner | nn.Sequential,
         *,
-        method: Method = "auto",
+        method: Method | Rule = "auto",
         statistics: Statistics = "support",
         invert: bool | None = None,
         device: str = "auto",
     ) -> None:
         if isinstance(learner, str | Path):
             raise ValueError(f"expected a trained network, got a path: use FewShotClassifier.load({str(learner)!r})")
-        if method not in get_args(Method):
-            raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
-        check_norms(learner.model, (), statistics, vmapped=False, first_order=True)
-        self.learner, self.method, self.invert = learner, method, invert
+        self.learner, self.method, self.invert, self.device = learner, method, invert, device
         self.statistics: Statistics = statistics
-        self.device = pick_device(device)
+        self._check()
         self._learnt: _Learnt | None = None
+
+    def _check(self) -> None:
+        method, network = self.method, _network(self.learner)
+        if not isinstance(method, str):
+            check_rule(method)
+        elif method not in get_args(Method):
+            raise ValueError(f"method must be one of {', '.join(get_args(Method))}, or a rule, got {method!r}")
+        if isinstance(self.learner, nn.Module):
+            input_of(network)
+            if method == "head":
+                raise ValueError('a pretrained network has no head that was trained to adapt: use method "auto"')
+        check_norms(network, (), self.statistics, vmapped=False, first_order=True)
+        self._device = pick_device(self.device)
+
+    @classmethod
+    def from_backbone(
+        cls, name: nn.Module | str | Path, *, size: int | None = None, unit: bool = False, **settings: Any
+    ) -> Self:
+        """From a pretrained network as it is, with no training: a name, a folder, or a module (`models.backbone`).
+
+        Args:
+            size: pixels a side; None takes the network's own.
+            unit: features of length 1, which `Ridge` and logistic regression are better for.
+            settings: as the class takes them.
+
+        Raises:
+            FileNotFoundError: it is neither here nor can it be fetched.
+            ValueError: it cannot be taken apart, or the settings do not fit.
+            ImportError: a package that it needs is not installed.
+        """
+        return cls(backbone(name, size=size, unit=unit), **settings)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002  scikit-learn's signature
+        """What it was made with, as scikit-learn's `clone` and `GridSearchCV` want it."""
+        return {name: getattr(self, name) for name in ("learner", "method", "statistics", "invert", "device")}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change what it was made with; it must be fitted again.
+
+        Raises:
+            ValueError: there is no such parameter, or a value does not fit.
+        """
+        if unknown := sorted(params.keys() - self.get_params()):
+            raise ValueError(f"no parameter {', '.join(unknown)}; there are {', '.join(self.get_params())}")
+        before = self.get_params()
+        try:
+            self.__dict__.update(params)
+            self._check()
+        except ValueError:
+            self.__dict__.update(before)
+            raise
+        self._learnt = None
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks of an estimator: that it is a classifier, of anything."""
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        inputs = InputTags(two_d_array=False, string=True)
+        return Tags("classifier", TargetTags(required=True), classifier_tags=ClassifierTags(), input_tags=inputs)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._learnt is not None
 
     @classmethod
     def load(cls, path: Path | str, **settings: Any) -> Self:
@@ -123,6 +187,11 @@ class FewShotClassifier:
             OSError: the file cannot be written.
         """
         learnt = self._fitted()
+        if isinstance(self.learner, nn.Module) or not isinstance(self.method, str):
+            raise ValueError(
+                "save keeps a network that was meta-trained, with a method that has a name; a pretrained one or a rule "
+                "is made again by fit, or goes out by innerloop.export"
+            )
         classes = self.classes_.tolist()
         if odd := [label for label in classes if not isinstance(label, str | int | float | None)]:
             raise ValueError(f"only labels that are text or numbers can be saved, got {odd[0]!r}")
@@ -142,8 +211,8 @@ class FewShotClassifier:
             FileNotFoundError: there is no such image.
             ValueError: an image cannot be read, there are none, labels do not fit, or too many classes for the head.
         """
-        pictures, names = _pairs(images, labels)
-        classes = _sorted(names)
+        pictures, names = pairs(images, labels)
+        classes = in_order(names)
         if len(classes) < 2:
             raise ValueError(f"all {len(names)} images are of the class {classes[0]!r}; give two classes or more")
         at = {label: index for index, label in enumerate(classes)}
@@ -166,41 +235,57 @@ class FewShotClassifier:
         learnt = self._fitted()
         query = self._read(listed(images))
         chunk = len(query) if self.statistics == "query" else max(_CHUNK, len(learnt.images))
-        outputs = [self._outputs(learnt, as_floats(part.to(self.device))) for part in query.split(chunk)]
+        outputs = [self._outputs(learnt, as_floats(part.to(self._device))) for part in query.split(chunk)]
         return torch.cat(outputs).cpu().double().softmax(1).numpy()
 
     def score(self, images: Iterable[Any], labels: Iterable[Hashable]) -> float:
         """The share of images whose label is predicted; errors as in `predict_proba`."""
-        pictures, names = _pairs(images, labels)
+        pictures, names = pairs(images, labels)
         return float(np.mean([a == b for a, b in zip(self.predict(pictures).tolist(), names, strict=True)]))
 
     def _learn(self, images: Tensor, labels: Tensor, classes: list[Hashable]) -> None:
-        spec, ways = self.learner.spec, len(classes)
+        ways, labels = len(classes), labels.to(self._device)
+        if isinstance(self.learner, nn.Module) or not isinstance(self.method, str):
+            self._learn_rule(images, labels, classes)
+            return
+        spec = self.learner.spec
         adapts = bool(spec.test_rule().adapt)
         if self.method == "head" and not adapts:
             raise ValueError(f'{spec.algorithm} training leaves no head that adapts: use method "nil"')
         if self.method == "head" and ways > spec.way:
             raise ValueError(f'{ways} classes, but the head has {spec.way} outputs: give fewer, or use method "nil"')
         method = "head" if self.method != "nil" and adapts and ways <= spec.way else "nil"
-        network = _first_outputs(self.learner, min(ways, spec.way)).to(self.device)
-        labels = labels.to(self.device)
-        counts = labels.bincount(minlength=ways).float()
-        if method == "head":
+        network = _first_outputs(self.learner, min(ways, spec.way)).to(self._device)
+        if method == "nil":
+            answer = self._compared(network, NIL(), images, labels, ways)
+            self._learnt = _Learnt(network, images, labels, ways, answer)
+        else:
+            counts = labels.bincount(minlength=ways).float()
             loss = partial(F.cross_entropy, weight=1 / counts)  # tasks in training have equal numbers of images
-            state = adapt(network, as_floats(images.to(self.device)), labels, replace(spec.test_rule(), loss=loss))
+            state = adapt(network, as_floats(images.to(self._device)), labels, replace(spec.test_rule(), loss=loss))
             network.load_state_dict(state)
-        self.classes_, self.method_ = _array(classes), method
-        self._learnt = _Learnt(network, images, labels, counts)
+            self._learnt = _Learnt(network, images, labels, ways)
+        self.classes_, self.method_ = as_array(classes), method
+
+    def _learn_rule(self, images: Tensor, labels: Tensor, classes: list[Hashable]) -> None:
+        """By features of the network as it is."""
+        named = {"auto": USUAL, "nil": NIL()}
+        rule = named[self.method] if isinstance(self.method, str) else self.method
+        network = copy.deepcopy(_network(self.learner)).to(self._device).eval()
+        answer = self._compared(network, rule, images, labels, len(classes))
+        self.classes_ = as_array(classes)
+        self.method_ = "nil" if self.method == "nil" else rule
+        self._learnt = _Learnt(network, images, labels, len(classes), answer)
+
+    @torch.no_grad()
+    def _compared(self, network: nn.Module, rule: Rule, images: Tensor, labels: Tensor, ways: int) -> Answer:
+        return answering(network, rule, as_floats(images.to(self._device)), labels, ways)
 
     def _outputs(self, learnt: _Learnt, query: Tensor) -> Tensor:
         """Logits or log-probabilities, (q, w)."""
-        support = as_floats(learnt.images.to(self.device))
-        if self.method_ == "head":
-            return query_outputs(learnt.network, support, query, self.statistics)
-        one = Episodes(*(part.unsqueeze(0) for part in (support, learnt.labels, query, query.new_zeros(len(query)))))
-        nil = NIL(way=len(learnt.counts), statistics=self.statistics)
-        summed = nil(learnt.network, one, chunk_size=1)[0, 0]
-        return summed - learnt.counts.log()  # a class's mean weight instead of its sum
+        if learnt.answer is not None:
+            return learnt.answer(query, self.statistics)
+        return query_outputs(learnt.network, as_floats(learnt.images.to(self._device)), query, self.statistics)
 
     def _fitted(self) -> _Learnt:
         if self._learnt is None:
@@ -216,30 +301,22 @@ class FewShotClassifier:
             FileNotFoundError: there is no such image.
             ValueError: it cannot be read; the message names its file, or `index`.
         """
+        if isinstance(self.learner, nn.Module):
+            known = input_of(self.learner)
+            return picture(image, index, known.size, len(known.mean), crop=True)
         channels, size, _ = self.learner.shape
         return picture(image, index, size, channels, crop=self.learner.spec.data not in NAMES)
 
     def _read(self, pictures: list[Any]) -> Tensor:
         """Images as the network was trained on them, (n, h, w, c) uint8."""
-        spec = self.learner.spec
+        ink = not isinstance(self.learner, nn.Module) and self.learner.spec.data in _INK
         read = np.stack([self.read(given, i) for i, given in enumerate(pictures)])
-        invert = np.array([self.invert if self.invert is not None else spec.data in _INK and is_light(x) for x in read])
+        invert = np.array([self.invert if self.invert is not None else ink and is_light(x) for x in read])
         return torch.from_numpy(np.where(invert.reshape(-1, 1, 1, 1), 255 - read, read))
 
 
-def read_folder(path: Path | str) -> tuple[list[Path], list[str]]:
-    """The images of a folder with one sub-folder a class, and their labels, which are the sub-folders' names.
-
-    Raises:
-        FileNotFoundError: no such folder.
-        ValueError: it has no sub-folders, or one of them has no images.
-    """
-    root = Path(path).expanduser()
-    check_folder(root)
-    found = {folder.name: [folder / file.name for file in walk(folder, 1)] for folder in class_folders(root)}
-    if empty := [name for name, files in found.items() if not files]:
-        raise ValueError(f"{root} has classes without images: {', '.join(empty)}; add images or remove the folders")
-    return [file for files in found.values() for file in files], [name for name in found for _ in found[name]]
+def _network(learner: Learner | nn.Sequential) -> nn.Sequential:
+    return learner if isinstance(learner, nn.Module) else learner.model
 
 
 def _first_outputs(learner: Learner, ways: int) -> nn.Sequential:
@@ -248,30 +325,3 @@ def _first_outputs(learner: Learner, ways: int) -> nn.Sequential:
     state = learner.model.state_dict()
     network.load_state_dict({name: x[:ways] if name.startswith("head.") else x for name, x in state.items()})
     return network.eval()
-
-
-def _pairs(images: Iterable[Any], labels: Iterable[Any]) -> tuple[list[Any], list[Any]]:
-    """Images and labels; these as Python's own values, so that numpy's and torch's numbers compare and can be saved."""
-    if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
-        raise ValueError(f"expected a sequence of labels, one an image, got {type(labels).__name__}")
-    pictures, names = listed(images), [label.item() if hasattr(label, "item") else label for label in labels]
-    if odd := [name for name in names if not isinstance(name, Hashable) or name != name]:
-        raise ValueError(f"a label is text, a number or another hashable value, got {odd[0]!r}")
-    if len(pictures) != len(names):
-        raise ValueError(f"{len(pictures)} images but {len(names)} labels; give one label an image")
-    return pictures, names
-
-
-def _sorted(names: list[Any]) -> list[Any]:
-    try:
-        return sorted(set(names))
-    except TypeError:  # kinds that have no order
-        return list(dict.fromkeys(names))
-
-
-def _array(classes: list[Any]) -> np.ndarray:
-    """Text and numbers as numpy has them, anything else and any mixture as objects, (w,)."""
-    kinds = {type(label) for label in classes}
-    if len(kinds) == 1 and kinds <= {str, int, float, bool}:
-        return np.array(classes)
-    return np.fromiter(classes, object, len(classes))

@@ -16,9 +16,10 @@ from innerloop.device import pick_device
 from innerloop.evaluation import Score, evaluate
 from innerloop.predictors import NIL
 from innerloop.runs.checkpoint import write_whole
-from innerloop.runs.execute import How, open_data, score_dict, test_stream, train
+from innerloop.runs.images import score_dict, test_stream, train_images
 from innerloop.runs.load import Learner, load_learner
 from innerloop.runs.presets import preset
+from innerloop.runs.sources import How, open_data
 
 BODY = ("block1", "block2", "block3", "block4")
 
@@ -48,7 +49,7 @@ def demo(out: Path, how: How) -> Demo:
     learners: dict[str, Learner] = {}
     for algorithm in ("maml", "anil"):
         spec = replace(base, algorithm=algorithm)
-        train(spec, out / f"{algorithm}-{spec.key}", how)
+        train_images(spec, out / f"{algorithm}-{spec.key}", how)
         learners[algorithm] = load_learner(out / f"{algorithm}-{spec.key}")
     bank = open_data(base, how).test
     stream = test_stream(bank, base, base.test_episodes, base.test_query or base.shot)

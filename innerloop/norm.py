@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from threading import local
 from typing import Literal, get_args
 
 import torch
@@ -25,17 +25,24 @@ Statistics = Literal["query", "support", "image"]
 _FUSED = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)  # pyright: ignore[reportPrivateUsage]
 _FUSED_CALLS = {"batch_norm", "layer_norm", "instance_norm"}  # of torch or of torch.nn.functional
 
-_first: ContextVar[int | None] = ContextVar("_first", default=None)
+
+class _Scope(local):
+    """For each thread by itself; torch.compile can read it, as it cannot a ContextVar."""
+
+    first: int | None = None
+
+
+_scope = _Scope()
 
 
 @contextmanager
 def statistics_from(first: int) -> Iterator[None]:
     """Inside, every `TaskNorm` takes its mean and variance from the first `first` items of its batch alone."""
-    token = _first.set(first)
+    before, _scope.first = _scope.first, first
     try:
         yield
     finally:
-        _first.reset(token)
+        _scope.first = before
 
 
 class TaskNorm(nn.Module):
@@ -55,20 +62,20 @@ class TaskNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x, (n, c, ...)."""
-        if self.weight is not None or _first.get() is not None:
+        if self.weight is not None or _scope.first is not None:
             return self.affine(self.standardise(x))
         self._check(x)
         return standardise(x, self.eps, self.bias)
 
     def rectified(self, x: Tensor) -> Tensor:
         """Normalise x, (n, c, ...), then ReLU: in one pass where there is no scale."""
-        if self.weight is not None or _first.get() is not None:
+        if self.weight is not None or _scope.first is not None:
             return self(x).relu()
         self._check(x)
         return standardise(x, self.eps, self.bias, relu=True)
 
     def _check(self, x: Tensor) -> None:
-        if x[: _first.get()].numel() <= x.shape[1]:
+        if x[: _scope.first].numel() <= x.shape[1]:
             raise ValueError(
                 f"TaskNorm got one value a channel ({tuple(x.shape)}), which has no variance. Use more images a task, "
                 'larger images, or statistics="support".'
@@ -77,7 +84,7 @@ class TaskNorm(nn.Module):
     def standardise(self, x: Tensor) -> Tensor:
         """Zero mean and unit variance for every channel of x, (n, c, ...)."""
         self._check(x)
-        first = _first.get()
+        first = _scope.first
         if first is None:
             return standardise(x, self.eps)
         over = [0, *range(2, x.ndim)]
@@ -88,7 +95,7 @@ class TaskNorm(nn.Module):
     def halved(self, x: Tensor) -> Tensor:
         """Standardise x, (n, c, h, w), then 2x2 max pooling."""
         self._check(x)
-        if _first.get() is not None:
+        if _scope.first is not None:
             return F.max_pool2d(self.standardise(x), 2)
         return halved(x, self.eps)
 

@@ -34,7 +34,7 @@ def meta_train(
 
     Args:
         model: the network, in the mode (train or eval) it is in; its parameters are changed in place.
-        episodes: batches of tasks, see `ImageBank.episodes`.
+        episodes: batches of tasks, see `Bank.episodes`.
         predictor: an `InnerLoop` or any other predictor that can be differentiated.
         optimizer: over the model's parameters.
         clip: clip each element of the meta-gradient to [-clip, clip].

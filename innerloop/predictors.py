@@ -62,20 +62,62 @@ class NIL:
         every_step: bool = False,  # noqa: ARG002  the signature of a predictor
     ) -> Tensor:
         """Query outputs, (1, t, q, w): there is no step to take."""
-        network = features(model, self.head)
-        chunk_size = pick_chunk_size(episodes, chunk_size)
-        check_norms(model, (), self.statistics, vmapped=chunk_size > 1, first_order=False)
-        way = self.way or int(episodes.support_y.max()) + 1
-        if episodes.support_y.device.type == "cpu" and int(episodes.support_y.max()) >= way:
-            raise ValueError(f"label {int(episodes.support_y.max())} does not fit {way} ways: raise `way`")
+        return by_features(model, episodes, self, self._answer, chunk_size)
 
-        def one_task(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
-            support = F.normalize(network(support_x).flatten(1), dim=1)
-            query = F.normalize(query_outputs(network, support_x, query_x, self.statistics).flatten(1), dim=1)
-            weights = (query @ support.T / self.temperature).softmax(1)
-            return (weights @ F.one_hot(support_y, way).to(weights.dtype)).clamp_min(1e-30).log()
+    def _answer(self, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
+        """From features (s, f) and (q, f) and one-hot targets (s, w) to log-probabilities (q, w)."""
+        support, query = F.normalize(support, dim=1), F.normalize(query, dim=1)
+        weights = (query @ support.T / self.temperature).softmax(1)
+        return (weights @ targets).clamp_min(1e-30).log()
 
-        return over_tasks(one_task, episodes[:3], chunk_size).unsqueeze(0)
+
+class Comparer(Protocol):
+    """What `by_features` has to know of a predictor that compares features."""
+
+    @property
+    def way(self) -> int | None:
+        """Of a task; None takes the largest support label + 1."""
+        ...
+
+    @property
+    def head(self) -> str:
+        """The module to leave out."""
+        ...
+
+    @property
+    def statistics(self) -> Statistics:
+        """Whose normalise the query set."""
+        ...
+
+
+def by_features(
+    model: nn.Module,
+    episodes: Episodes,
+    predictor: Comparer,
+    answer: Callable[[Tensor, Tensor, Tensor], Tensor],
+    chunk_size: int | None = None,
+) -> Tensor:
+    """Query outputs, (1, t, q, w), of a predictor that takes no step and sees features alone.
+
+    Args:
+        answer: for one task, from features (s, f), one-hot labels (s, w) and features (q, f) to outputs (q, w).
+
+    Raises:
+        ValueError: a label does not fit `way`, a class has no support items, or the model has no such head.
+    """
+    network, labels = features(model, predictor.head), episodes.support_y
+    chunk_size = pick_chunk_size(episodes, chunk_size)
+    check_norms(model, (), predictor.statistics, vmapped=chunk_size > 1, first_order=False)
+    way = predictor.way or int(labels.max()) + 1
+    if labels.device.type == "cpu" and int(labels.max()) >= way:
+        raise ValueError(f"label {int(labels.max())} does not fit {way} ways: raise `way`")
+
+    def one_task(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        support = network(support_x).flatten(1)
+        query = query_outputs(network, support_x, query_x, predictor.statistics).flatten(1)
+        return answer(support, F.one_hot(support_y, way).to(support.dtype), query)
+
+    return over_tasks(one_task, episodes[:3], chunk_size).unsqueeze(0)
 
 
 def features(model: nn.Module, head: str = "head") -> Callable[[Tensor], Tensor]:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from innerloop.classifier import FewShotClassifier, read_folder
+from innerloop.classifier import FewShotClassifier
+from innerloop.data.labelled import read_folder
 from innerloop.inner import predict
 from innerloop.predictors import NIL
 from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint

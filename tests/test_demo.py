@@ -8,7 +8,8 @@ from PIL import Image
 from innerloop import demo
 from innerloop.cli.demo import DemoCommand
 from innerloop.runs.config import Spec
-from innerloop.runs.execute import How, score_dict
+from innerloop.runs.images import score_dict
+from innerloop.runs.sources import How
 
 ROWS = [
     "MAML", "MAML, block 1 frozen", "MAML, block 1 to 2 frozen", "MAML, block 1 to 3 frozen", "MAML, body frozen",
@@ -44,6 +45,6 @@ def test_the_demo_trains_tests_and_draws(tmp_path, monkeypatch, capsys):
     assert f"picture: {out / 'demo.png'}" in shown
     assert shown.splitlines()[-1].startswith("Freezing the body in the inner loop takes MAML from ")
 
-    monkeypatch.setattr("innerloop.runs.execute.meta_train", None)  # a second start trains nothing
+    monkeypatch.setattr("innerloop.runs.images.meta_train", None)  # a second start trains nothing
     again = demo.demo(out, how)
     assert {name: score_dict(score) for name, score in again.scores.items()} == results

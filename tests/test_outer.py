@@ -13,7 +13,7 @@ from cases import CASES, DEVICE, RULES, close, expected
 from torch import nn
 
 from innerloop.algorithms import anil, maml
-from innerloop.data.episodes import ImageBank
+from innerloop.data.bank import Bank
 from innerloop.evaluation import evaluate
 from innerloop.inner import InnerLoop
 from innerloop.models import conv4, mini_imagenet_net, omniglot_net
@@ -205,7 +205,7 @@ def test_the_advice_to_freeze_running_statistics_holds_in_training():
 def test_a_training_step_can_be_captured_as_a_cuda_graph(network, rule):
     """Sampling, meta-gradient, clip and Adam in one graph, against the same steps run eagerly."""
     images = torch.randint(0, 256, (60, 16, 16, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    bank = ImageBank.stack(images, [10] * 6, list("abcdef"), turns=True).to("cuda")
+    bank = Bank.stack(images, [10] * 6, list("abcdef"), white=255, turns=True).to("cuda")
     stream = bank.episodes(3, 1, 2, tasks=4, count=10)
     eager = network(3, width=4, channels=1, size=16, generator=torch.Generator().manual_seed(0)).double().cuda()
     model = deepcopy(eager)

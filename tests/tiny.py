@@ -12,11 +12,13 @@ from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
 
 from innerloop.cli import main as cli
+from innerloop.data.glyphs import SCRIPTS
 
 PARTS = {"train": 5, "val": 3, "test": 3}  # classes
 SETTINGS = {
@@ -24,6 +26,12 @@ SETTINGS = {
     "size": 20, "pooling": "stride", "iterations": 7, "log-every": 2, "val-every": 3, "val-episodes": 4,
     "test-episodes": 6,
 }  # fmt: skip
+
+
+def few_scripts(patch: pytest.MonkeyPatch) -> None:
+    """The glyphs of three scripts alone."""
+    for part, script in (("train", "Greek"), ("val", "Lao"), ("test", "Hebrew")):
+        patch.setitem(SCRIPTS, part, (script,))
 
 
 def pictures(root: Path, each: int = 5) -> Path:

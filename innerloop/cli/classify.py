@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from tyro.conf import Positional
 
-from innerloop.classifier import FewShotClassifier, read_folder
+from innerloop.classifier import FewShotClassifier
 from innerloop.cli.errors import say
 from innerloop.data.files import listed, walk
+from innerloop.data.labelled import read_folder
 from innerloop.norm import Statistics
 
 _DEPTH = 4  # levels of sub-folders whose images are classified too
@@ -22,12 +23,14 @@ _DEPTH = 4  # levels of sub-folders whose images are classified too
 class Classify:
     """Learn your classes from a few images each, and name other images."""
 
-    checkpoint: Positional[Path]
-    """best.safetensors of a run, or the run's folder"""
-    images: Positional[tuple[Path, ...]]
-    """images to classify, or folders of them"""
+    given: Positional[tuple[Path, ...]]
+    """best.safetensors of a run, or the run's folder, unless there is --backbone; then images to classify, or folders
+    of them"""
     support: Path
     """a folder with one sub-folder of labelled images a class"""
+    backbone: str | None = None
+    """a pretrained network instead of a run: auto, efficientnet-lite0, timm/NAME, a folder that save_pretrained wrote,
+    or a name on the Hugging Face hub"""
     method: Literal["auto", "head", "nil"] = "auto"
     """adapt the head, or compare features (nil); auto: the head if it has an output for every class"""
     statistics: Statistics = "support"
@@ -38,19 +41,22 @@ class Classify:
     """print JSON"""
 
     def run(self) -> None:
-        if not self.images:
-            raise ValueError("no images to classify; give one or more after the checkpoint")
-        images = [image for given in self.images for image in _images(given.expanduser())]
-        settings = {"method": self.method, "statistics": self.statistics, "device": self.device}
-        classifier = FewShotClassifier.load(self.checkpoint, **settings)
+        checkpoint, images = (None, self.given) if self.backbone else (self.given[:1], self.given[1:])
+        if not images:
+            raise ValueError(
+                "no images to classify; give one or more" + (" after the checkpoint" if checkpoint else "")
+            )
+        images = [image for given in images for image in _images(given.expanduser())]
+        classifier = self._classifier()
         classifier.fit(*read_folder(self.support))
         images, pictures, bad = _read(classifier, images)
         if not images:
             raise ValueError(listed(bad))
         rows = classifier.predict_proba(pictures)
         names = [str(name) for name in classifier.classes_]
-        if classifier.method_ == "nil":
-            say(f"{len(names)} classes by their features alone (NIL): shares rank the classes and are no confidence")
+        if classifier.method_ != "head":
+            rule = "NIL" if classifier.method_ == "nil" else type(classifier.method_).__name__
+            say(f"{len(names)} classes by their features alone ({rule}): shares rank the classes and are no confidence")
         answers = [
             {
                 "image": str(image),
@@ -67,6 +73,12 @@ class Classify:
                 print(answer["image"], *(f"{name} {chance:.1%}" for name, chance in ranked[:5]), sep="  ")
         if bad:
             raise ValueError(f"{listed(bad)}; of the other {len(images)} the answers are above")
+
+    def _classifier(self) -> FewShotClassifier:
+        settings: dict[str, Any] = {"method": self.method, "statistics": self.statistics, "device": self.device}
+        if self.backbone is None:
+            return FewShotClassifier.load(self.given[0], **settings)
+        return FewShotClassifier.from_backbone(self.backbone, **settings)
 
 
 def _read(classifier: FewShotClassifier, images: list[Path]) -> tuple[list[Path], list[np.ndarray], list[str]]:

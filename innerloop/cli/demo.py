@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
-from innerloop.runs.execute import How
+from innerloop.runs.sources import How
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shlex
 import sys
@@ -52,5 +53,6 @@ def again() -> str:
 
 
 def say(line: str) -> None:
-    """To stderr: stdout holds results alone."""
-    print(line, file=sys.stderr, flush=True)
+    """To stderr: stdout holds results alone; with --quiet only what went wrong."""
+    if not os.environ.get("INNERLOOP_QUIET") or line.startswith(("innerloop: ", "warning: ")):
+        print(line, file=sys.stderr, flush=True)

@@ -20,8 +20,9 @@ from innerloop.norm import Statistics
 from innerloop.params import chosen, layers_of
 from innerloop.predictors import NIL, Predictor
 from innerloop.runs.config import Spec
-from innerloop.runs.execute import How, bank_for, data_named, score_dict, test_stream
+from innerloop.runs.images import score_dict, test_stream
 from innerloop.runs.load import load_learner
+from innerloop.runs.sources import How, bank_for, data_named
 
 
 @dataclass(frozen=True)

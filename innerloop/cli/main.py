@@ -14,6 +14,7 @@ import tyro
 from tyro.extras import subcommand_cli_from_dict
 
 from innerloop import __version__
+from innerloop.cli.cache import Cache
 from innerloop.cli.classify import Classify
 from innerloop.cli.data import Data
 from innerloop.cli.demo import DemoCommand
@@ -21,11 +22,12 @@ from innerloop.cli.errors import again, explain, full_memory, say, unboxed
 from innerloop.cli.evaluate import Evaluate
 from innerloop.cli.paper import Paper
 from innerloop.cli.probe import ProbeCommand
+from innerloop.cli.rl import Rl
 from innerloop.cli.study import StudyCommand
 from innerloop.cli.train import Train, start_of
 from innerloop.device import tune_cpu
-from innerloop.runs.execute import Interrupted
 from innerloop.runs.presets import PRESETS
+from innerloop.runs.trainer import Interrupted
 
 COMMANDS: dict[str, Any] = {
     "demo": DemoCommand,
@@ -34,8 +36,10 @@ COMMANDS: dict[str, Any] = {
     "classify": Classify,
     "probe": ProbeCommand,
     "data": Data,
+    "cache": Cache,
     "paper": Paper,
     "study": StudyCommand,
+    "rl": Rl,
 }
 
 
@@ -45,6 +49,9 @@ def main() -> None:
         print(f"innerloop {__version__}")
         return
     warnings.formatwarning = lambda message, *_, **__: f"innerloop: warning: {message}\n"
+    if "--quiet" in sys.argv[1:]:
+        sys.argv.remove("--quiet")
+        os.environ["INNERLOOP_QUIET"] = "1"  # for processes that are started from here, too
     try:
         command = _parsed(sys.argv[1:])
         tune_cpu()
@@ -62,7 +69,10 @@ def main() -> None:
         sys.exit(130)
 
 
-_ABOUT = "Few-shot learning by gradient descent: MAML, ANIL, NIL and everything between. --version says which this is."
+_ABOUT = (
+    "Few-shot learning by gradient descent: MAML, ANIL, NIL and everything between. "
+    "--version says which this is; --quiet, anywhere, leaves out progress and remarks."
+)
 
 
 def _parsed(arguments: list[str]) -> Any:

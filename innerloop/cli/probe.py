@@ -16,8 +16,9 @@ from innerloop.device import pick_device
 from innerloop.experiments.exhibits import Panel, Series
 from innerloop.reuse.probe import Probe, probe
 from innerloop.runs.checkpoint import write_whole
-from innerloop.runs.execute import How, bank_for, data_named, score_dict, test_stream
+from innerloop.runs.images import score_dict, test_stream
 from innerloop.runs.load import load_learner
+from innerloop.runs.sources import How, bank_for, data_named
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from innerloop.experiments.plan import Training, damaged, trainings, unanswered
 from innerloop.experiments.questions import Question, name_of
 from innerloop.experiments.scale import Scale
 from innerloop.experiments.study import Study, load_study
-from innerloop.runs.config import Spec
-from innerloop.runs.execute import How
+from innerloop.experiments.training import Run
+from innerloop.runs.sources import How
 
 Action = Literal["list", "plan", "run", "report"]
 
@@ -49,10 +49,10 @@ class Options:
     workers: str = "1"
     """trainings at a time, each in a process of its own; auto: one a GPU, or one a core"""
 
-    def compute(self, spec: Spec) -> How:
+    def compute(self, run: Run) -> How:
         """Where a run's data lies, and on what it is computed."""
         sources = {"omniglot": self.omniglot, "mini-imagenet": self.mini_imagenet}
-        return How(device=self.device, chunk_size=self.chunk_size, source=sources.get(spec.data))
+        return How(device=self.device, chunk_size=self.chunk_size, source=sources.get(getattr(run, "data", "")))
 
 
 @dataclass(frozen=True)

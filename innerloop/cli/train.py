@@ -11,9 +11,12 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from innerloop.cli.errors import percent, say
 from innerloop.data import NAMES
 from innerloop.data.folder import last_changed
+from innerloop.parallel.ranks import follows
 from innerloop.runs.config import Spec
-from innerloop.runs.execute import How, Writes, data_named, result_of, train, whole_path
+from innerloop.runs.images import result_of, train_images
 from innerloop.runs.presets import FOLDER, PRESETS, preset
+from innerloop.runs.sources import How, data_named, whole_path
+from innerloop.runs.trainer import Logging
 
 
 def start_of(what: str) -> Spec:
@@ -37,7 +40,7 @@ class Train:
     ]
     spec: OmitArgPrefixes[Spec]
     how: OmitArgPrefixes[How] = field(default_factory=How)
-    writes: OmitArgPrefixes[Writes] = field(default_factory=Writes)
+    logging: OmitArgPrefixes[Logging] = field(default_factory=Logging)
     out: Path | None = None
     """the run's folder; runs/<what is learnt>-<its settings but iterations> if not given"""
 
@@ -49,11 +52,13 @@ class Train:
             )
         spec = replace(self.spec, data=data, split=whole_path(split) if split and data not in NAMES else split)
         out = self.out or Path("runs") / spec.folder
+        if follows():
+            train_images(spec, out, self.how, self.logging)
         done = result_of(spec, out) is not None
         say(f"{spec.title}: {spec.iterations} iterations in {out}{', done before' if done else ''}")
         if done and _changed_since(data, out / "result.json"):
             say(f"images in {data} have changed since: learn them with another --out, or go on with more --iterations")
-        result = train(spec, out, self.how, self.writes)
+        result = train_images(spec, out, self.how, self.logging)
         for name, score in result["test"].items():
             print(f"{name:8} {percent(score)}  ({score['episodes']} episodes, statistics: {score['statistics']})")
         say(f"trained network: {out / 'best.safetensors'} (iteration {result['best_at']})")

@@ -16,10 +16,10 @@ LARGEST = torch.iinfo(torch.int64).max
 
 def key(text: str) -> int:
     """A number for a name, the same in every process."""
-    return zlib.crc32(text.encode()) - 2**31
+    return zlib.crc32(text.encode(errors="surrogateescape")) - 2**31  # a file name may be no text
 
 
-def numbered(first: int, numbers: Tensor) -> Tensor:
+def numbered(first: int | Tensor, numbers: Tensor) -> Tensor:
     """A random 64-bit number for each of these counters."""
     return hashed(first + numbers * _GOLDEN)
 

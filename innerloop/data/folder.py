@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import json
+import os
 import warnings
 from collections import Counter
 from dataclasses import replace
@@ -14,13 +13,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from innerloop.data.bank import Bank
 from innerloop.data.cache import cached
-from innerloop.data.episodes import ImageBank
-from innerloop.data.files import Stock, decode, hidden, listed, pixels, signature, walk
+from innerloop.data.decode import Stock, decode, pixels
+from innerloop.data.files import broken_links, hidden, images_in, listed, signature, walk
+from innerloop.data.split_file import chosen, read_split, repeated
 from innerloop.data.splits import Splits
+from innerloop.data.subjects import groups_of
 
 _EXPECTED = "expected a folder with one sub-folder of images a class"
-_SPLIT_FILE = 'expected csv with the columns class and split, or JSON {"train": [...], "val": [...], "test": [...]}'
 
 _SIDES = {
     "train": ("train",),
@@ -37,8 +38,14 @@ class _How(NamedTuple):
 
 
 def folder(
-    path: Path | str, *, size: int = 84, grey: bool | None = None, skip_bad: bool = False, least: int = 2
-) -> ImageBank:
+    path: Path | str,
+    *,
+    size: int = 84,
+    grey: bool | None = None,
+    skip_bad: bool = False,
+    least: int = 2,
+    group_by: Path | str | None = None,
+) -> Bank:
     """The bank of a folder that holds one sub-folder a class, sorted by name.
 
     Any format that Pillow reads will do. An image is turned upright by its EXIF orientation, put on white where it
@@ -48,13 +55,17 @@ def folder(
         grey: one channel or three; None is three unless no image has any colour.
         skip_bad: leave out damaged images and small classes, with a warning when the folder is first decoded.
         least: images that a class must have.
+        group_by: which images show the same (a patient, a film, a physical sign) and never stand on both sides of a
+            task: a template for file names such as "{group}_*", a regular expression with one group for class/file, or
+            a csv table with the columns file and group.
 
     Raises:
-        FileNotFoundError: no such folder.
-        ValueError: the folder has no sub-folders, or damaged images or small classes, which are named.
+        FileNotFoundError: no such folder or table.
+        ValueError: the folder has no sub-folders, or damaged images or small classes, which are named; or images have
+            no group.
     """
     root = Path(path).expanduser()
-    return _bank(root.resolve().name, {"": root}, _How(size, grey, skip_bad, least))
+    return _grouped(_bank(_name(root), {"": root}, _How(size, grey, skip_bad, least)), group_by)
 
 
 def folder_splits(
@@ -69,6 +80,7 @@ def folder_splits(
     grey: bool | None = None,
     skip_bad: bool = False,
     least: int = 2,
+    group_by: Path | str | None = None,
 ) -> Splits:
     """The classes of a folder to train on, to validate and to test, none of them in two parts.
 
@@ -84,38 +96,47 @@ def folder_splits(
         ValueError: as for `folder`; or a part would be empty, or a class is in two.
     """
     root, how = Path(path).expanduser(), _How(size, grey, skip_bad, least)
-    name = root.resolve().name
+    name = _name(root)
     sides = {
         part: next((root / called for called in names if (root / called).is_dir()), root / part)
         for part, names in _SIDES.items()
     }
     if split is None and all(side.is_dir() for side in sides.values()) and any(map(class_folders, sides.values())):
-        bank = _bank(name, sides, how)
+        bank = _grouped(_bank(name, sides, how), group_by)
         grouped = list(zip(bank.classes, bank.groups, strict=True))
-        return _chosen(bank, {part: [label for label, group in grouped if group == part] for part in sides})
-    chosen = None if split is None else _read_split(Path(split).expanduser())  # before the long decoding
-    bank = _bank(name, {"": root}, how)
+        return chosen(bank, {part: [label for label, group in grouped if group == part] for part in sides})
+    wanted = None if split is None else read_split(Path(split).expanduser())  # before the long decoding
+    bank = _grouped(_bank(name, {"": root}, how), group_by)
     then = {label for labels in (known or {}).values() for label in labels}
-    if chosen is None and (gone := then - {*bank.classes}):
+    if wanted is None and (gone := then - {*bank.classes}):
         raise ValueError(
             f"{name} lacks classes that this run was trained, validated or tested on, or they were left out: "
             f"{listed(sorted(gone))}. Put them back, or train anew with another --out."
         )
-    if chosen := chosen or known:
-        return _chosen(bank, chosen)
+    if wanted := wanted or known:
+        return chosen(bank, wanted)
     parts = zip(Splits._fields, bank.split(*_with_room(fractions, len(bank), way), seed=seed), strict=True)
     return Splits(*(replace(part, name=f"{name}/{side}") for side, part in parts))
 
 
-def _bank(name: str, sides: dict[str, Path], how: _How) -> ImageBank:
+def _name(root: Path) -> str:
+    return Path(os.path.realpath(root)).name  # unlike Path.resolve it fails on no circle of links
+
+
+def _grouped(bank: Bank, group_by: Path | str | None) -> Bank:
+    return bank if group_by is None else bank.with_subjects(groups_of(bank.files, group_by))
+
+
+def _bank(name: str, sides: dict[str, Path], how: _How) -> Bank:
     """One bank of the classes below these folders; a folder's key is the group of its classes, if not empty."""
     for part, side in sides.items():
         check_folder(side)
         if not part:
             _check_unsplit(side)
     labels = [folder.name for side in sides.values() for folder in class_folders(side)]  # an empty class has no file
-    key = f"folder-{name}-{signature(list(sides.values()), 2, labels, tuple(sides), how)}"
-    return cached(key, lambda: _build(name, _stocks(sides), how))
+    lost = [link for side in sides.values() for link in broken_links(side)]
+    key = f"folder-{name}-{signature(list(sides.values()), 2, labels, lost, tuple(sides), how)}"
+    return cached(key, lambda: _build(name, _stocks(sides), lost, how))
 
 
 def _with_room(fractions: tuple[float, float], count: int, way: int) -> tuple[float, float]:
@@ -169,11 +190,11 @@ def _check_unsplit(root: Path) -> None:
 
 def _stocks(sides: dict[str, Path]) -> list[Stock]:
     stocks = [
-        Stock(folder.name, side or folder.name, {f.name: (folder / f.name).read_bytes for f in walk(folder, 1)})
+        Stock(folder.name, side or folder.name, images_in(folder))
         for side, path in sides.items()
         for folder in class_folders(path)
     ]
-    twice = _repeated([stock.name for stock in stocks])
+    twice = repeated([stock.name for stock in stocks])
     if twice:
         raise ValueError(
             f"{next(iter(sides.values())).parent} has classes on several sides of its split: {listed(twice)}. "
@@ -183,7 +204,7 @@ def _stocks(sides: dict[str, Path]) -> list[Stock]:
     return stocks
 
 
-def _build(name: str, stocks: list[Stock], how: _How) -> ImageBank:
+def _build(name: str, stocks: list[Stock], lost: list[str], how: _How) -> Bank:
     files = [(stock.name, file) for stock in stocks for file in stock.files]
     reads = [read for stock in stocks for read in stock.files.values()]
     channels = 1 if how.grey else 3
@@ -193,15 +214,18 @@ def _build(name: str, stocks: list[Stock], how: _How) -> ImageBank:
     kept = [stock for stock in stocks if sizes[stock.name] >= max(how.least, 1)]
 
     problems = [f"{'/'.join(files[i])} ({reason})" for i, reason in sorted(bad.items())]
+    problems += [f"{link} (a link that leads nowhere, or in a circle)" for link in lost]
     problems += [_smallness(stock, sizes[stock.name], how.least) for stock in stocks if stock not in kept]
     if problems:
         _report(name, problems, how.skip_bad and len(kept) > 0)
         labels = {stock.name for stock in kept}
-        images = images[[i for i, (label, _) in enumerate(files) if i not in bad and label in labels]]
+        good = [i for i, (label, _) in enumerate(files) if i not in bad and label in labels]
+        images, files = images[good], [files[i] for i in good]
     if how.grey is None and all((image == image[..., :1]).all() for image in images):
         images = np.ascontiguousarray(images[..., :1])
     labels, groups = [stock.name for stock in kept], [stock.group for stock in kept]
-    return ImageBank.stack(torch.from_numpy(images), [sizes[label] for label in labels], labels, groups, name=name)
+    about = {"name": name, "white": 255, "files": ["/".join(file) for file in files]}
+    return Bank.stack(torch.from_numpy(images), [sizes[label] for label in labels], labels, groups, **about)
 
 
 def _report(name: str, problems: list[str], go_on: bool) -> None:
@@ -217,51 +241,3 @@ def _smallness(stock: Stock, count: int, least: int) -> str:
     if not stock.files:
         return f"{stock.name} (no images directly in it)"
     return f"{stock.name} ({count} {'image' if count == 1 else 'images'}, fewer than {least})"
-
-
-def _read_split(path: Path) -> dict[str, list[str]]:
-    """Classes of each part, from csv or JSON."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no split file {path}")
-    text = path.read_text(encoding="utf-8-sig")
-    parts = _split_json(path, text) if path.suffix.lower() == ".json" else _split_csv(path, text)
-    if set(parts) != set(Splits._fields):
-        raise ValueError(f"{path} names the parts {listed(sorted(parts)) or 'none'}; {_SPLIT_FILE}")
-    return parts
-
-
-def _split_json(path: Path, text: str) -> dict[str, list[str]]:
-    try:
-        parts = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}); {_SPLIT_FILE}") from error
-    if not isinstance(parts, dict) or not all(isinstance(labels, list) for labels in parts.values()):
-        raise ValueError(f"{path} holds no lists of classes; {_SPLIT_FILE}")
-    return {part: [str(label) for label in labels] for part, labels in parts.items()}
-
-
-def _split_csv(path: Path, text: str) -> dict[str, list[str]]:
-    rows = csv.DictReader(text.splitlines())
-    if not {"class", "split"} <= set(rows.fieldnames or ()):
-        raise ValueError(f"{path} has the columns {listed(rows.fieldnames or ['none'])}; {_SPLIT_FILE}")
-    parts: dict[str, list[str]] = {}
-    for row in rows:
-        parts.setdefault(str(row["split"]), []).append(str(row["class"]))
-    return parts
-
-
-def _chosen(bank: ImageBank, parts: dict[str, list[str]]) -> Splits:
-    """The banks of these classes."""
-    at = {label: i for i, label in enumerate(bank.classes)}
-    labels = [label for part in parts.values() for label in part]
-    if unknown := [label for label in labels if label not in at]:
-        raise ValueError(f"the split names classes that {bank.name} lacks or that were left out: {listed(unknown)}")
-    if twice := _repeated(labels):
-        raise ValueError(f"the split names classes twice: {listed(twice)}; a class belongs to one part")
-    if empty := [part for part in Splits._fields if not parts[part]]:
-        raise ValueError(f"the {' and '.join(empty)} part of {bank.name} is empty; give it at least one class")
-    return Splits(*(bank.choose(sorted(at[c] for c in parts[part]), f"{bank.name}/{part}") for part in Splits._fields))
-
-
-def _repeated(labels: list[str]) -> list[str]:
-    return [label for label, count in Counter(labels).items() if count > 1]

@@ -1,152 +1,69 @@
 """Characters of many scripts as if drawn with a pen: the data set that needs no download.
 
-A character of an open font is thinned to the path of a pen, the path is bent, and a pen of varying width goes along
-it. Nothing is shipped: the fonts are DejaVu, which come with matplotlib and are free to use, embed and change, and the
-drawings are made in seconds on the first use and kept in the cache.
+All drawings ship in one sheet, so that they are the same bits everywhere; `tools/make_glyphs.py` drew it.
 """
 
 from __future__ import annotations
 
-import unicodedata
+import hashlib
+import io
+import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
+from PIL import Image
 
-from innerloop.data.cache import cached
-from innerloop.data.episodes import ImageBank
-from innerloop.data.pen import FIELD, distance, draw, fit, thin
+from innerloop.data.bank import Bank
 from innerloop.data.splits import Splits
 
+SHEET = Path(__file__).with_name("glyphs.png")
+SIDE = 28  # pixels a side of a drawing on the sheet
+COLUMNS = 60  # drawings in a row of the sheet; they lie class after class
 DRAWINGS = 20  # a class, as in Omniglot
-
-# A script lies wholly in one split. Characters are taken in this order and one that looks like an earlier one is left
-# out, so training gives up what looks like the test. A character belongs to the script that its Unicode name begins
-# with.
-SCRIPTS = {
-    "test": ("Hebrew", "Georgian", "Arabic", "Tifinagh", "Nko", "Ogham"),
-    "val": ("Armenian", "Lao"),
+SCRIPTS = {  # a script lies wholly in one part
     "train": ("Digit", "Latin", "Greek", "Coptic", "Cyrillic", "Old Italic", "Lisu", "Canadian Syllabics"),
+    "val": ("Armenian", "Lao"),
+    "test": ("Hebrew", "Georgian", "Arabic", "Tifinagh", "Nko", "Ogham"),
 }
-
-# Upright faces only: slant comes from the distortion, and a true italic draws some letters as other letters (Cyrillic
-# te as m); and no bold ones, whose small loops (Lao) fill up. The first has every character, the others what they have.
-_FACES = ("DejaVuSans", "DejaVuSansMono", "DejaVuSerif")
-
-_VERSION = 2  # part of the cache's key: raise it when a drawing changes
-_SEED = 20
-_ALIKE, _ALIKE_ACROSS = 6.0, 7.0  # in pixels of a field, in one split and in two; see `_distinct`
-_TWINS = ("ვ3ᴈ", "٤ɛεԑƸ", "סꓓ", "ႺG", "٩ᑵ")  # the first of each looks like the others, farther apart though they are
+_SHA256 = "091ad425bbbb1829a908246e51df23f15a19d1802f3da6fc2fdf0390fcb924bc"
 
 
-def glyphs(size: int = 28) -> Splits:
+def glyphs(size: int = SIDE) -> Splits:
     """Over 1,000 characters, 20 drawings each, white ink on black, (n, size, size, 1); the test scripts are all new.
 
-    Drawn from the DejaVu fonts of matplotlib, the same on every start with the same library versions. Classes are
-    Unicode names, groups are scripts. Characters that look alike are one class (A, Alpha and Cyrillic A; c and C).
-    Classes are not turned in episodes: turned characters collide (d and p, and most Canadian syllabics).
+    Made from the DejaVu fonts, at 28 pixels a side; other sizes are resized from these. Classes are Unicode names,
+    groups are scripts. Characters that look alike are one class (A, Alpha and Cyrillic A; c and C). Classes are not
+    turned in episodes: turned characters collide (d and p, and most Canadian syllabics).
 
     Raises:
-        ValueError: `size` is too small to show a character.
+        ValueError: `size` is too small to show a character, or the installed sheet is damaged.
     """
     if size < 12:
         raise ValueError(f"glyphs needs at least 12 pixels a side to show a character, got size={size}; try 28")
-    bank = cached(f"glyphs-v{_VERSION}-{size}", lambda: _generate(size))
-
-    def part(name: str) -> ImageBank:
-        chosen = [i for i, script in enumerate(bank.groups) if script in SCRIPTS[name]]
-        return bank.choose(chosen, f"glyphs/{name}")
-
-    return Splits(part("train"), part("val"), part("test"))
+    bank = _bank(size)
+    parts = {part: [i for i, script in enumerate(bank.groups) if script in SCRIPTS[part]] for part in Splits._fields}
+    return Splits(**{part: bank.choose(chosen, f"glyphs/{part}") for part, chosen in parts.items()})
 
 
-def _generate(size: int) -> ImageBank:
-    faces = [_face(name) for name in _FACES]
-    characters = _characters(faces[0][1])
-    drawn = [(i, _ink(font, char)) for i, (char, _) in enumerate(characters) for font, has in faces if ord(char) in has]
-    owner, paths = fit(np.array([i for i, _ in drawn]), thin(np.stack([ink for _, ink in drawn])))
-    fields = torch.cat([distance(part) for part in torch.from_numpy(paths).split(512)])
-    parts = {script: part for part, scripts in SCRIPTS.items() for script in scripts}
-    kept = _distinct(owner, [parts[script] for _, script in characters], torch.from_numpy(paths), fields)
-    twins = {other for pair in _TWINS for other in pair[1:]}
-    kept = [i for i in kept if characters[i][0] not in twins]
-    order = torch.from_numpy(np.concatenate([np.resize(np.flatnonzero(owner == i), DRAWINGS) for i in kept]))
-    random = torch.Generator().manual_seed(_SEED)
-    images = torch.cat([draw(fields[part], size, random) for part in order.split(1024)])
-    names, groups = [unicodedata.name(characters[i][0]) for i in kept], [characters[i][1] for i in kept]
-    return ImageBank.stack(images.unsqueeze(-1), [DRAWINGS] * len(kept), names, groups, name="glyphs")
+@cache
+def _bank(size: int) -> Bank:
+    drawings, classes = _sheet()
+    if size != SIDE:
+        shape, kind = (size, size), Image.Resampling.LANCZOS
+        drawings = np.stack([np.asarray(Image.fromarray(drawing).resize(shape, kind)) for drawing in drawings])
+    names, scripts = zip(*classes, strict=True)
+    return Bank.stack(
+        torch.from_numpy(drawings[..., None]), [DRAWINGS] * len(names), names, scripts, name="glyphs", white=255
+    )
 
 
-def font_file(name: str) -> str:
-    """The path of one of matplotlib's fonts."""
-    import matplotlib  # here, because a start with a full cache needs no fonts
-
-    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", f"{name}.ttf"))
-
-
-def _face(name: str) -> tuple[ImageFont.FreeTypeFont, set[int]]:
-    """A font, and the code points it has; for any other it would draw the box that means "missing"."""
-    from matplotlib.ft2font import FT2Font
-
-    path = font_file(name)
-    font = ImageFont.truetype(path, 2 * FIELD, layout_engine=ImageFont.Layout.BASIC)  # the same with and without raqm
-    return font, set(FT2Font(path).get_charmap())
-
-
-def _characters(available: set[int]) -> list[tuple[str, str]]:
-    """The letters and digits of the scripts, each with its script, in the order of `SCRIPTS`.
-
-    Characters that Unicode decomposes are left out: letters with an accent, which is a pixel or two at 28 x 28, and
-    ligatures, superscripts and positional forms of other letters.
-    """
-    letters = [
-        (char, unicodedata.name(char))
-        for char in map(chr, sorted(available))
-        if unicodedata.category(char) in ("Lu", "Ll", "Lt", "Lo", "Nd") and not unicodedata.decomposition(char)
-    ]
-    scripts = [script for part in SCRIPTS.values() for script in part]
-    return [(char, script) for script in scripts for char, name in letters if name.startswith(script.upper())]
-
-
-def _ink(font: ImageFont.FreeTypeFont, char: str) -> NDArray[np.bool_]:
-    """Where a character has ink, (h, w): as large as the field allows with a border of one pixel."""
-    left, top, right, bottom = font.getbbox(char)
-    page = Image.new("L", (round(right - left), round(bottom - top)))
-    ImageDraw.Draw(page).text((-left, -top), char, fill=255, font=font)
-    page = page.crop(page.getbbox())
-    zoom = (FIELD - 2) / max(page.size)
-    wide, high = (max(1, round(side * zoom)) for side in page.size)
-    x, y = (FIELD - wide) // 2, (FIELD - high) // 2
-    field = np.zeros((FIELD, FIELD), bool)
-    field[y : y + high, x : x + wide] = np.asarray(page.resize((wide, high), Image.Resampling.BILINEAR)) > 127
-    return field
-
-
-def _distinct(owner: NDArray[np.int64], parts: list[str], paths: Tensor, fields: Tensor) -> list[int]:
-    """The characters that look like no earlier one in any pair of faces.
-
-    How far the farthest point of either path is from the other path tells two of them apart; 2.3 pixels of the field
-    are one of a 28 x 28 page. Among measures tried (also the mean and higher moments of that distance, correlation of
-    blurred ink) this one best keeps a dot or a tail that is plain to see. The limits come from looking at the pairs at
-    each distance: up to 6 most are the same to the eye (O and D, K and kappa), from 6.25 on most can be told apart, if
-    only by a dot. Between two splits, where a look-alike would be a class to test that was trained on, the limit is 7
-    (a cross with and without serifs is at 6.1, pe and a Lisu letter at 7).
-    """
-    touched = paths.any(0)
-    points = paths[:, touched].float()
-    characters, first = np.unique(owner, return_index=True)
-
-    def alike(limit: float) -> NDArray[np.bool_]:
-        apart = points @ (fields[:, touched] > limit).float().T
-        pairs = ((apart + apart.T) == 0).numpy()
-        return np.logical_or.reduceat(np.logical_or.reduceat(pairs, first, 0), first, 1)
-
-    part = np.array([parts[i] for i in characters])
-    found = np.where(part[:, None] == part, alike(_ALIKE), alike(_ALIKE_ACROSS))
-    kept: list[int] = []
-    for i in range(len(characters)):
-        kept += [] if found[i, kept].any() else [i]
-    return characters[kept].tolist()
+def _sheet() -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """The drawings, (n, 28, 28) uint8, and the name and script of each class."""
+    data = SHEET.read_bytes()
+    if hashlib.sha256(data).hexdigest() != _SHA256:
+        raise ValueError(f"{SHEET} is damaged: install innerloop again")
+    with Image.open(io.BytesIO(data)) as sheet:
+        pixels = np.asarray(sheet).reshape(-1, SIDE, COLUMNS, SIDE).swapaxes(1, 2)
+        return np.ascontiguousarray(pixels).reshape(-1, SIDE, SIDE), json.loads(sheet.info["classes"])

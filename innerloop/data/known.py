@@ -39,6 +39,7 @@ class DataSet:
         way: int = 1,
         known: dict[str, list[str]] | None = None,
         channels: int | None = None,
+        group_by: str | None = None,
     ) -> Splits:
         """The three banks, on the CPU.
 
@@ -49,6 +50,7 @@ class DataSet:
             skip_bad: leave damaged images and small classes of a folder out.
             way: a folder that is split for you has as many classes in each part, where there are enough.
             known: the classes of each part of a folder at an earlier time, which it keeps.
+            group_by: which images of a folder show the same and never stand on both sides of a task; see `folder`.
             channels: make a folder's images grey (1) or RGB (3); if not given they are grey where all of them are.
 
         Raises:
@@ -56,13 +58,29 @@ class DataSet:
             ValueError: it is damaged, or it does not take an option.
         """
         options: dict[str, Any] = {"size": size or self.size, "split": split or None, "source": source}
-        options["skip_bad"] = skip_bad or None
+        options |= {"skip_bad": skip_bad or None, "group_by": group_by or None}
         if not self.own:
             return _load(self, options)
         splits = _load(self, options | {"way": way, "known": known})
         if channels in (None, splits.train.shape[0]):
             return splits
         return _load(self, options | {"way": way, "known": known, "grey": channels == 1})
+
+    def check(self, splits: Splits, way: int, shot: int, query: int) -> None:
+        """Refuse what no tasks of this shape can be drawn from.
+
+        Raises:
+            ValueError: a part has too few classes, or a class too few images or groups of them.
+        """
+        counts = [len(bank) for bank in splits]
+        if min(counts) < way:
+            raise ValueError(
+                f"{splits.train.name.removesuffix('/train')} has {sum(counts)} classes, split "
+                f"{'/'.join(map(str, counts))} into train/val/test; {way}-way needs {way} in each: lower --way"
+                f"{' or give --split FILE' if self.own else ''}"
+            )
+        for bank in splits:
+            bank.episodes(way, shot, query, count=1)
 
     def last_changed(self) -> float | None:
         """When a folder last got, lost or changed an image, in seconds since 1970; a data set with a name never does.

@@ -11,9 +11,10 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+from innerloop.data.bank import Bank
 from innerloop.data.cache import cached
-from innerloop.data.episodes import ImageBank
-from innerloop.data.files import Read, Stock, listed, pixels, reading, signature, stack
+from innerloop.data.decode import Stock, pixels, stack
+from innerloop.data.files import Read, listed, read, reading, signature
 from innerloop.data.splits import Splits
 
 CLASSES = {"train": 64, "val": 16, "test": 20}
@@ -45,7 +46,7 @@ def mini_imagenet(source: Path | str | None = None, *, size: int = 84) -> Splits
     return Splits(*(_part(bank, split) for split in CLASSES))
 
 
-def _part(bank: ImageBank, split: str) -> ImageBank:
+def _part(bank: Bank, split: str) -> Bank:
     return bank.choose([i for i, group in enumerate(bank.groups) if group == split], f"{bank.name}/{split}")
 
 
@@ -97,7 +98,7 @@ def _parts(root: Path) -> list[Path]:
     )
 
 
-def _build(root: Path, parts: list[Path], size: int) -> ImageBank:
+def _build(root: Path, parts: list[Path], size: int) -> Bank:
     with _opened(parts) as files:
         stocks = _stocks(files)
         _check(stocks, root)
@@ -114,7 +115,7 @@ def _opened(parts: list[Path]) -> Iterator[dict[str, Read]]:
         return
     images = parts[0]
     yield {
-        f"{table.stem}/{label}/{name}": (images / name).read_bytes for table in tables for name, label in _rows(table)
+        f"{table.stem}/{label}/{name}": partial(read, images / name) for table in tables for name, label in _rows(table)
     }
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import pooch
 from rich.progress import DownloadColumn, TransferSpeedColumn
 
+from innerloop.data.bank import Bank
 from innerloop.data.cache import cache_folder, cached
-from innerloop.data.episodes import ImageBank
-from innerloop.data.files import Read, Stock, listed, pixels, progress, reading, signature, stack
+from innerloop.data.decode import Stock, pixels, progress, stack
+from innerloop.data.files import Read, listed, reading, signature
 from innerloop.data.splits import Splits
 
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
@@ -53,7 +54,7 @@ def omniglot(
     return _reference(bank) if split == "reference" else _official(bank)
 
 
-def _reference(bank: ImageBank) -> Splits:
+def _reference(bank: Bank) -> Splits:
     order = list(range(len(bank)))
     random.Random(1).shuffle(order)
     a, b = REFERENCE[0], sum(REFERENCE)
@@ -61,8 +62,8 @@ def _reference(bank: ImageBank) -> Splits:
     return Splits(*(bank.choose(sorted(chosen), f"omniglot/{part}") for part, chosen in parts))
 
 
-def _official(bank: ImageBank) -> Splits:
-    def part(of: str) -> ImageBank:
+def _official(bank: Bank) -> Splits:
+    def part(of: str) -> Bank:
         return bank.choose([i for i, name in enumerate(bank.classes) if name.startswith(of)], "omniglot-official")
 
     banks = (*part("background").split(25 / 30, seed=1, by="group"), part("evaluation"))
@@ -101,7 +102,7 @@ def _fetch(file: str, md5: str, folder: Path) -> Path:
             ) from error
 
 
-def _build(parts: list[Path], size: int) -> ImageBank:
+def _build(parts: list[Path], size: int) -> Bank:
     def decoder(data: bytes) -> np.ndarray:
         return 255 - pixels(data, size, channels=1, crop=False)
 

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from innerloop.data.files import UNKNOWN, pixels, square
+from innerloop.data.decode import UNKNOWN, pixels, square
+from innerloop.data.files import read
 
 _EXPECTED = "expected a path, a PIL image, or an array (h, w[, c]) or (c, h, w), uint8 or float in [0, 1]"
 _CHANNELS = (1, 3)
@@ -33,7 +34,7 @@ def picture(given: Any, index: int, size: int, channels: int, crop: bool) -> np.
     is_path = isinstance(given, str | os.PathLike)
     try:
         if is_path:
-            return pixels(Path(given).expanduser().read_bytes(), size, channels=channels, crop=crop)
+            return pixels(read(Path(given).expanduser()), size, channels=channels, crop=crop)
         image = given if isinstance(given, Image.Image) else _image(given, channels)
         return square(image, size, channels=channels, crop=crop)
     except FileNotFoundError as error:

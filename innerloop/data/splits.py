@@ -7,18 +7,18 @@ from typing import NamedTuple
 
 import torch
 
-from innerloop.data.episodes import ImageBank
+from innerloop.data.bank import Bank
 
 
 class Splits(NamedTuple):
     """Three banks with no class in common."""
 
-    train: ImageBank
-    val: ImageBank
-    test: ImageBank
+    train: Bank
+    val: Bank
+    test: Bank
 
     def to(self, device: torch.device | str) -> Splits:
-        """The same banks on `device`; pixels that they share are moved once."""
-        shared = {id(bank.images): bank.images for bank in self}
+        """The same banks on `device`; items that they share are moved once."""
+        shared = {id(bank.items): bank.items for bank in self}
         moved = {key: images.to(device) for key, images in shared.items()}
-        return Splits(*(replace(bank, images=moved[id(bank.images)]) for bank in self))
+        return Splits(*(replace(bank, items=moved[id(bank.items)]) for bank in self))

@@ -7,19 +7,19 @@ from dataclasses import replace
 from statistics import fmean
 
 from innerloop.experiments.plan import Training
-from innerloop.runs.config import Spec
+from innerloop.experiments.training import Run, body_of
 
 
-def rates(trainings: Iterable[Training]) -> dict[Spec, float]:
+def rates(trainings: Iterable[Training]) -> dict[Run, float]:
     """Seconds an iteration, validations included, of runs that differ in their seed alone (they stand for seed 0)."""
-    found: dict[Spec, list[float]] = {}
+    found: dict[Run, list[float]] = {}
     for training in trainings:
         if training.seconds and training.done:
             found.setdefault(_any_seed(training.spec), []).append(training.seconds / training.done)
     return {spec: fmean(each) for spec, each in found.items()}
 
 
-def seconds_left(training: Training, rates: Mapping[Spec, float]) -> float | None:
+def seconds_left(training: Training, rates: Mapping[Run, float]) -> float | None:
     """Of a run, by its own rate if it has begun, else by that of another seed; None: unknown."""
     left = training.spec.iterations - training.done
     if not training.needed or not left:
@@ -48,5 +48,7 @@ def duration(seconds: float) -> str:
     return "a minute" if minutes < 1.5 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
-def _any_seed(spec: Spec) -> Spec:
-    return replace(spec, seed=0, body="any" if spec.body else "")
+def _any_seed(spec: Run) -> Run:
+    """For seed 0, on the body of any seed."""
+    body = {"body": "any"} if body_of(spec) else {}
+    return replace(spec, seed=0, **body)  # pyright: ignore  a frozen dataclass

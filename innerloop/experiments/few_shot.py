@@ -23,7 +23,7 @@ from innerloop.params import layers_of
 from innerloop.predictors import NIL, Predictor
 from innerloop.reuse.adaptation import Change, Resemblance, change, resemblance
 from innerloop.runs.config import Spec
-from innerloop.runs.execute import score_dict
+from innerloop.runs.images import score_dict
 from innerloop.tasks import Episodes
 
 _WARM_UP = 2  # calls of a timing that do not count

@@ -12,13 +12,16 @@ from typing import Any
 import torch
 
 from innerloop.data import Splits
-from innerloop.data.episodes import EpisodeStream, ImageBank
+from innerloop.data.bank import Bank
+from innerloop.data.episodes import EpisodeStream
 from innerloop.device import device_name, pick_device
+from innerloop.experiments.training import Run, result_of
 from innerloop.runs.config import Spec
-from innerloop.runs.execute import How, open_data, result_of, test_stream
+from innerloop.runs.images import test_stream
 from innerloop.runs.load import load_learner
+from innerloop.runs.sources import How, open_data
 
-Compute = Callable[[Spec], How]
+Compute = Callable[[Run], How]
 """How a run is computed: its device, and where its data lies."""
 
 
@@ -29,10 +32,10 @@ class Lab:
     store: Path
     compute: Compute
     splits: dict[tuple[Any, ...], Splits] = field(default_factory=dict[tuple[Any, ...], Splits])  # opened once
-    asked_about: Spec | None = None
+    asked_about: Run | None = None
     found_on: set[str] = field(default_factory=set[str])
 
-    def about(self, run: Spec) -> Lab:
+    def about(self, run: Run) -> Lab:
         """The same lab, for a question about this run."""
         return Lab(self.store, self.compute, self.splits, run)
 
@@ -61,7 +64,7 @@ class Lab:
             return (learner.model if at is None else run.build(learner.shape).eval()).to(self.device)
         return load_learner(folder / f"at-{at}.safetensors").model.to(self.device)
 
-    def images(self, run: Spec) -> ImageBank:
+    def images(self, run: Spec) -> Bank:
         """The test classes of a run's data."""
         key = (run.data, run.size, run.split)
         if key not in self.splits:
@@ -76,7 +79,7 @@ class Lab:
         """Test episodes in batches of one task."""
         return self.images(run).episodes(run.way, run.shot, query, count=episodes)
 
-    def result(self, run: Spec) -> dict[str, Any]:
+    def result(self, run: Run) -> dict[str, Any]:
         """What the run found in its own test, on its own device.
 
         Raises:
@@ -88,7 +91,7 @@ class Lab:
         self.found_on.add(result["device"])
         return result
 
-    def metrics(self, run: Spec) -> list[dict[str, Any]]:
+    def metrics(self, run: Run) -> list[dict[str, Any]]:
         """What the run wrote down while it trained.
 
         Raises:

@@ -13,16 +13,15 @@ from innerloop.device import device_name, pick_device
 from innerloop.experiments.answers import Kept, find_or_why
 from innerloop.experiments.lab import Compute
 from innerloop.experiments.questions import Question
+from innerloop.experiments.training import Run, body_of, result_of
 from innerloop.runs.checkpoint import load_checkpoint
-from innerloop.runs.config import Spec
-from innerloop.runs.execute import result_of
 
 
 @dataclass(frozen=True)
 class Training:
     """A run of a plan, as it stands."""
 
-    spec: Spec
+    spec: Run
     done: int  # iterations
     finished: bool  # trained and tested
     needed: bool  # not finished, and a question without an answer, or a head on its body, waits for it
@@ -37,20 +36,20 @@ def trainings(questions: Iterable[Question], store: Path) -> list[Training]:
     stand = {spec: _stands(spec, store) for spec in specs}
     asked = (question for question in questions if find_or_why(question, store) is None)
     awaited = {spec for question in asked for spec in question.runs}
-    bodies = {spec.body for spec in awaited if not stand[spec].finished}
+    bodies = {body_of(spec) for spec in awaited if not stand[spec].finished}
     return [
         Training(spec, now.done, now.finished, not now.finished and (spec in awaited or spec.name in bodies),
                  now.seconds, now.damage)
-        for spec, now in sorted(stand.items(), key=lambda item: (item[0].seed, bool(item[0].body)))
+        for spec, now in sorted(stand.items(), key=lambda item: (item[0].seed, bool(body_of(item[0]))))
     ]  # fmt: skip
 
 
-def finished(spec: Spec, store: Path) -> bool:
+def finished(spec: Run, store: Path) -> bool:
     """Whether a run is trained and tested."""
     return _stands(spec, store).finished
 
 
-def _stands(spec: Spec, store: Path) -> Training:
+def _stands(spec: Run, store: Path) -> Training:
     folder = store / spec.name
     try:
         result, last = result_of(spec, folder), folder / "last.safetensors"

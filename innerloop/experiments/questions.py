@@ -11,7 +11,7 @@ import json
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from innerloop.runs.config import Spec, as_dict
+from innerloop.experiments.training import Run, as_json
 
 if TYPE_CHECKING:
     from innerloop.experiments.lab import Lab
@@ -26,12 +26,12 @@ class Question(Protocol):
     """Whether the answer is about the device: then it is found when all else is done, and anew on another device."""
 
     @property
-    def runs(self) -> tuple[Spec, ...]:
+    def runs(self) -> tuple[Run, ...]:
         """What must be trained first."""
         ...
 
     @property
-    def subject(self) -> Spec:
+    def subject(self) -> Run:
         """The settings of the network that it is about, or of its first; it need not be trained."""
         ...
 
@@ -50,7 +50,7 @@ def name_of(question: Question) -> str:
 def described(question: Question) -> dict[str, Any]:
     """The question for JSON, with all settings of its runs."""
     values = {field.name: getattr(question, field.name) for field in fields(question)}  # pyright: ignore
-    whole = {name: as_dict(value) if isinstance(value, Spec) else value for name, value in values.items()}
+    whole = {name: as_json(value) if hasattr(value, "key") else value for name, value in values.items()}
     return {"kind": type(question).__name__, **whole}
 
 
@@ -60,5 +60,5 @@ def _set(question: Question) -> dict[str, Any]:
     for field in fields(question):  # pyright: ignore  a frozen dataclass, as the protocol says in words
         value = getattr(question, field.name)
         if field.default is MISSING or value != field.default:
-            found[field.name] = value.key if isinstance(value, Spec) else value
+            found[field.name] = getattr(value, "key", value)
     return found

@@ -12,10 +12,10 @@ from typing import Any
 from innerloop.experiments.exhibits import Exhibit
 from innerloop.experiments.questions import Question
 from innerloop.experiments.scale import Scale
-from innerloop.runs.config import Spec
+from innerloop.experiments.training import Run
 
 
-def _no_settings(_: Spec) -> Mapping[str, str]:
+def _no_settings(_: Run) -> Mapping[str, str]:
     return {}
 
 
@@ -31,7 +31,7 @@ class Study:
     finds: Callable[[Mapping[str, Any]], str] | None = None
     """What was found, in a sentence: from the values of its exhibits by name, which are a table's means by place and a
     figure's `Panels`. KeyError: not enough runs."""
-    settings: Callable[[Spec], Mapping[str, str]] = _no_settings  # of a problem, that the report lists
+    settings: Callable[[Any], Mapping[str, str]] = _no_settings  # of a problem, that the report lists
     reproduces: str = ""  # a paper whose numbers and sentences the exhibits hold
     link: str = ""  # to it
     command: str = ""  # that lists, plans, runs and reports it

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from innerloop.kernels.task_axis import Dims, each_task, signed, tasks_first
+from innerloop.kernels.function import lowered, signed, written_out
+from innerloop.kernels.task_axis import Dims, each_task, tasks_first
 
 _Pads = tuple[int, int, int, int]  # left, right, top, bottom
 _Maybe = Tensor | None
@@ -27,8 +28,8 @@ _Maybe = Tensor | None
 
 def convolve(x: Tensor, weight: Tensor, stride: int, pads: _Pads) -> Tensor:
     """As `F.conv2d` of x, (n, c, h, w), with this many zeros on its left, right, top and bottom, without a bias."""
-    if x.device.type == "cpu":
-        return _Convolve.apply(x, weight, stride, pads)[0]
+    if x.device.type == "cpu" and written_out(x):
+        return _Convolve.apply(*lowered(x, weight), stride, pads)[0]
     padding, x = (pads[0], x) if _even(pads) else (0, F.pad(x, pads))
     return F.conv2d(x, weight, None, stride, padding)
 
@@ -42,21 +43,25 @@ class _Convolve(torch.autograd.Function):
         if x.ndim > 4:
             return each_task(lambda x, w: _Convolve.forward(x, w, stride, pads), x, w)
         if _even(pads):
-            return F.conv2d(x, w, None, stride, pads[0]), None
+            return _conv2d(x, w, stride, pads[0]), None
         padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, *pads)).permute(0, 3, 1, 2)  # channels last from here on
-        return F.conv2d(padded, w, None, stride), padded
+        return _conv2d(padded, w, stride, 0), padded
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, _Maybe]) -> None:
         if output[1] is not None:
             ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[:2], output[1])
         ctx.how = inputs[2:]
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, _: Any) -> tuple[_Maybe, ...]:
+    def backward(ctx: Any, g: _Maybe, _: Any) -> tuple[_Maybe, ...]:
+        if g is None:
+            return (None,) * 4
+        x, w, padded = ctx.saved_tensors
         gradients = _Gradients.apply if torch.is_grad_enabled() else _Gradients.forward
-        return *gradients(g, *ctx.saved_tensors, *ctx.how, ctx.needs_input_grad[:2]), None, None
+        return *gradients(g, x, w, padded, *ctx.how, ctx.needs_input_grad[:2]), None, None
 
     @staticmethod
     def vmap(info: Any, dims: Dims, x: Tensor, w: Tensor, *how: Any) -> tuple[Any, Any]:
@@ -80,10 +85,12 @@ class _Gradients(torch.autograd.Function):
         if g.ndim > 4:
             return each_task(lambda *task: _Gradients.forward(*task, stride, pads, wanted), g, x, w, padded)
         how = ([stride] * 2, [pads[0] if padded is None else 0] * 2, [1, 1], False, [0, 0], 1)
-        x = x if padded is None else padded
-        by_x, by_w, _ = torch.ops.aten.convolution_backward(g, x, w, None, *how, [*wanted, False])
+        inputs = x if padded is None else padded
+        by_x, by_w, _ = torch.ops.aten.convolution_backward(g, inputs, w, None, *how, [*wanted, False])
         if wanted[0] and padded is not None:
             by_x = by_x[..., pads[2] : by_x.shape[-2] - pads[3], pads[0] : by_x.shape[-1] - pads[1]]
+        if wanted[0] and x.is_contiguous():
+            by_x = by_x.contiguous()  # what stands before is not used to channels last: some norms die of it under vmap
         return by_x if wanted[0] else None, by_w if wanted[1] else None
 
     @staticmethod
@@ -113,6 +120,14 @@ class _Gradients(torch.autograd.Function):
     def vmap(info: Any, dims: Dims, *inputs: Any) -> tuple[Any, Any]:
         results = _Gradients.apply(*tasks_first(info.batch_size, dims, *inputs[:4]), *inputs[4:])
         return results, tuple(part if part is None else 0 for part in results)
+
+
+def _conv2d(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
+    """In the type of x and w, whatever autocast says where a derivative is computed."""
+    if torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return F.conv2d(x, w, None, stride, padding)
+    return F.conv2d(x, w, None, stride, padding)
 
 
 def _even(pads: _Pads) -> bool:

@@ -1,5 +1,6 @@
 """Networks: named Sequentials whose last child is the head."""
 
+from innerloop.models.backbones import Input, UnitSphere, backbone, input_of
 from innerloop.models.few_shot import (
     ConvBlock,
     ResidualBlock,
@@ -14,9 +15,13 @@ from innerloop.models.few_shot import (
 
 __all__ = [
     "ConvBlock",
+    "Input",
     "ResidualBlock",
     "SpatialMean",
+    "UnitSphere",
+    "backbone",
     "conv4",
+    "input_of",
     "mini_imagenet_net",
     "mlp",
     "omniglot_net",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from innerloop.kernels.channels import channels_first, channels_last
 from innerloop.kernels.conv import convolve
 from innerloop.norm import TaskNorm
 
@@ -38,7 +39,9 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From (n, inputs, h, w) to (n, outputs, h / 2, w / 2), rounded up with a stride and down with pooling."""
-        x = conv_same(x, self.conv)
+        known = isinstance(self.norm, TaskNorm)
+        x = conv_same(channels_last(x) if known else x, self.conv)
+        x = x if known else channels_first(x)  # some norms cannot read channels last under vmap
         if self.pooling != "max":
             return self.norm.rectified(x) if isinstance(self.norm, TaskNorm) else F.relu(self.norm(x))
         if isinstance(self.norm, TaskNorm) and self.norm.weight is None:
@@ -53,7 +56,7 @@ def conv_same(x: Tensor, conv: nn.Conv2d) -> Tensor:
     pads = [max((-(-size // stride) - 1) * stride + 3 - size, 0) for size in x.shape[-2:]]
     (top, bottom), (left, right) = ((pad // 2, pad - pad // 2) for pad in pads)
     y = convolve(x, conv.weight, stride, (left, right, top, bottom))
-    return y if conv.bias is None else y + conv.bias.view(-1, 1, 1)
+    return y if conv.bias is None else y + conv.bias.to(y.dtype).view(-1, 1, 1)
 
 
 class SpatialMean(nn.Module):
@@ -160,7 +163,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From (n, inputs, h, w) to (n, outputs, h // 2, w // 2)."""
-        y = x
+        y = x = channels_last(x) if isinstance(self.norms[0], TaskNorm) else x
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             y = norm(conv(y))
             y = F.leaky_relu(y if i < 2 else y + self.shortcut(x), 0.1)

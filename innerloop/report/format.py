@@ -170,7 +170,7 @@ def panel_numbers(panel: Panel) -> list[list[str]]:
 
 def command(study: Study, exhibit: Exhibit, scale: Scale) -> str:
     """What makes an exhibit."""
-    data = dict.fromkeys(run.data for question in exhibit.questions(scale) for run in question.runs)
+    data = dict.fromkeys(getattr(run, "data", "") for question in exhibit.questions(scale) for run in question.runs)
     flags = "".join(f" --{name} PATH" for name in data if name in _SOURCES)
     return f"{study.command} run {exhibit.name} --scale {scale.name} --seeds {scale.seeds}{flags}"
 

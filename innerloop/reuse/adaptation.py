@@ -18,10 +18,13 @@ from innerloop.algorithms import freeze
 from innerloop.evaluation import Score, evaluate
 from innerloop.inner import InnerLoop, adapt
 from innerloop.params import layers_of, resting
-from innerloop.similarity import CCA, CKA, Moments, activations, fold, linear_cka, mean_cca, weight_distance
+from innerloop.similarity import CCA, CKA, activations, fold, linear_cka, mean_cca, weight_distance
+from innerloop.similarity.moments import gathered
 from innerloop.tasks import Episodes
 
 ByLayer = dict[str, float]
+Neurons = int | Mapping[str, int] | None
+"""The axis of the neurons in what every layer puts out, or in each one's; None where the shape says it, see `fold`."""
 EMPTY = "there are no episodes to analyse; check the stream's `count`"
 
 
@@ -63,11 +66,16 @@ def change(
     inner: InnerLoop,
     *,
     layers: Sequence[str] | None = None,
+    neurons: Neurons = None,
 ) -> Change:
-    """Compare each layer before and after adaptation, task by task; channels are neurons, positions data points."""
+    """Compare each layer before and after adaptation, task by task; channels are neurons, positions data points.
+
+    Raises:
+        ValueError: there are too few query images, or a layer's shape does not say where its neurons lie.
+    """
     names = layers_of(model) if layers is None else list(layers)
     before = _state(model)
-    found = _Likenesses()
+    found = _Likenesses(neurons)
     moved: list[ByLayer] = []
     for support_x, support_y, query_x, _ in tasks_of(episodes):
         with resting(model):
@@ -96,6 +104,7 @@ def resemblance(
     inner: InnerLoop | None = None,
     *,
     layers: Sequence[str] | None = None,
+    neurons: Neurons = None,
 ) -> Resemblance:
     """Compare the layers of two networks on the query images of the same tasks, each layer with its namesake.
 
@@ -104,7 +113,7 @@ def resemblance(
     names = layers_of(first) if layers is None else list(layers)
     times = ("pre", "post") if inner else ("pre",)
     pairs = {f"{a}-{b}": (a, b) for a, b in product(times, times)}
-    found = {when: _Likenesses() for when in pairs}
+    found = {when: _Likenesses(neurons) for when in pairs}
     for support_x, support_y, query_x, _ in tasks_of(episodes):
         seen: list[dict[str, Mapping[str, Tensor]]] = []
         for network in (first, second):
@@ -130,12 +139,14 @@ def check_again(episodes: Iterable[Episodes]) -> None:
 class _Likenesses:
     """How alike layers are, gathered task by task."""
 
+    neurons: Neurons = None
     rows: dict[str, list[dict[str, Tensor]]] = field(default_factory=lambda: {"cca": [], "cka": []})
     points: dict[str, int] = field(default_factory=dict)
 
     def add(self, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
         """Outputs of layers for the same images of a task, (q, ...)."""
-        found = {name: _likeness(name, one[name], other[name], len(self.rows["cca"])) for name in one}
+        axes = self.neurons if isinstance(self.neurons, Mapping) else dict.fromkeys(one, self.neurons)
+        found = {name: _likeness(name, one[name], other[name], len(self.rows["cca"]), axes.get(name)) for name in one}
         self.rows["cca"].append({name: cca.value for name, (cca, _) in found.items()})
         self.rows["cka"].append({name: cka.value for name, (_, cka) in found.items()})
         self.points = {name: cca.points for name, (cca, _) in found.items()}
@@ -148,14 +159,14 @@ class _Likenesses:
         return {kind: self.mean(kind, permuted=True) for kind in self.rows}
 
 
-def _likeness(layer: str, one: Tensor, other: Tensor, task: int) -> tuple[CCA, CKA]:
+def _likeness(layer: str, one: Tensor, other: Tensor, task: int, neurons: int | None) -> tuple[CCA, CKA]:
     """(2,) each: of every image with itself, and of every image with another, which tells what chance would score."""
     order = torch.randperm(len(one), generator=torch.Generator().manual_seed(task)).to(one.device)
     another = torch.empty_like(order).scatter_(0, order, order.roll(1))  # one cycle: no image meets itself
-    moments = Moments()
     try:
-        moments.add(fold(one).expand(2, -1, -1), torch.stack([fold(other), fold(other[another])]))
-        return mean_cca(moments), linear_cka(moments)
+        first, second, third = (fold(outputs, neurons) for outputs in (one, other, other[another]))
+        pairs = gathered(first.expand(2, -1, -1), torch.stack([second, third]))
+        return mean_cca(pairs), linear_cka(pairs)
     except ValueError as error:
         raise ValueError(f"{layer} cannot be compared on {len(one)} query images a task: {error}") from error
 

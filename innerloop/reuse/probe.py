@@ -13,7 +13,7 @@ from innerloop.evaluation import Score, evaluate
 from innerloop.inner import InnerLoop
 from innerloop.params import chosen, layers_of
 from innerloop.predictors import NIL
-from innerloop.reuse.adaptation import EMPTY, Change, change, check_again, freezing, tasks_of
+from innerloop.reuse.adaptation import EMPTY, Change, Neurons, change, check_again, freezing, tasks_of
 from innerloop.tasks import Episodes, has_labels
 
 _COMPARED = 50  # tasks
@@ -80,6 +80,7 @@ def probe(
     *,
     compared: Iterable[Episodes] | None = None,
     layers: Sequence[str] | None = None,
+    neurons: Neurons = None,
     chunk_size: int | None = None,
 ) -> Probe:
     """Ask the paper's question of a trained learner: rapid learning or feature reuse?
@@ -98,6 +99,8 @@ def probe(
             or more); the first 50 of `episodes` if not given.
         layers: names of modules in order, the head last, that hold all that adapts; None takes the children of a
             Sequential with parameters.
+        neurons: the axis of the neurons in what the layers put out, one or one for each layer, where their shapes do
+            not say it: -1 for (n, tokens, features).
         chunk_size: tasks in memory at once, see `predict`.
 
     Raises:
@@ -117,7 +120,7 @@ def probe(
         )
     some = islice(tasks_of(episodes), _COMPARED) if compared is None else tasks_of(compared)
     tasks = (Episodes(*(part.unsqueeze(0) for part in task)) for task in some)
-    moved = change(model, tasks, inner, layers=names)
+    moved = change(model, tasks, inner, layers=names, neurons=neurons)
     scores = freezing(model, episodes, inner, layers=names, chunk_size=chunk_size)
     if scores[0].values.shape[1] < 2:
         raise ValueError("one episode says nothing about others: give a probe two or more, better 100")

@@ -23,7 +23,7 @@ class Advantage:
     """lambda of GAE (Schulman et al. 2016)"""
     baseline: Literal["before", "each"] = "before"
     """before: fitted on the trajectories before adaptation and used for those after it, too (493e677); each: fitted on
-    every batch of trajectories (cbfinn/maml_rl, and pytorch-maml-rl since 2019-09)"""
+    every batch of trajectories (cbfinn/maml_rl, and pytorch-maml-rl at 21d4ba1)"""
     ridge: float = 1e-5
 
 

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+Tasks = Sequence[Any] | Tensor
+"""t of them: numbers with t first, or whatever an environment calls its tasks."""
+
 
 class Actions(NamedTuple):
     """What a policy may do: `size` numbers between any bounds, or one of `size` choices."""
@@ -27,11 +30,11 @@ class Environment(Protocol):
     actions: Actions
     horizon: int  # steps after which every trajectory ends
 
-    def sample(self, count: int, generator: torch.Generator) -> Sequence[Any]:
+    def sample(self, count: int, generator: torch.Generator) -> Tasks:
         """`count` tasks."""
         ...
 
-    def reset(self, tasks: Sequence[Any], copies: int, generator: torch.Generator) -> Tensor:
+    def reset(self, tasks: Tasks, copies: int, generator: torch.Generator) -> Tensor:
         """Start `copies` trajectories of every task; return their first observations, (t, n, o), float32."""
         ...
 

@@ -6,9 +6,9 @@ Shapes: t tasks, n trajectories a task, x = n h states a task.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -19,29 +19,20 @@ from innerloop.params import Params, chosen
 from innerloop.rl.advantages import Advantage, Samples, fit, samples, thinned
 from innerloop.rl.curvature import Adaptation, Fisher, flat, like
 from innerloop.rl.derivatives import Bend, Point
-from innerloop.rl.environment import Environment
+from innerloop.rl.environment import Environment, Tasks
 from innerloop.rl.objective import divergence, reinforce, surrogate
 from innerloop.rl.policy import Outputs, Policy, log_prob
 from innerloop.rl.rollout import Trajectories, rollout
 from innerloop.rl.trpo import Accepted, Trpo, conjugate_gradient, line_search
 
-ROWS = 2**13
+ROWS = 2**12
 """States that a CPU works on at once: what they need stays in its caches."""
-
-
-@dataclass(frozen=True)
-class MetaBatch:
-    """How much is tried out in one iteration; the paper's numbers (appendix C.4)."""
-
-    tasks: int = 40
-    trajectories: int = 20
-    """of each task, before and after each inner step"""
 
 
 class Collected(NamedTuple):
     """What a policy did in some tasks, before and after each inner step."""
 
-    tasks: Sequence[Any]
+    tasks: Tasks
     tried: list[Trajectories]  # after 0, 1, ... steps
     batches: list[Samples]  # the same, with their advantages
     path: list[dict[str, Tensor]]  # the parameters of each task, (t, ...), after 0, 1, ... steps
@@ -56,12 +47,28 @@ class Seconds:
     """Where the time of an iteration goes."""
 
     parts: dict[str, float] = field(default_factory=dict[str, float])
+    clock: Callable[[], float] = time.perf_counter
 
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
-        begun = time.perf_counter()
+        begun = self.clock()
         yield
-        self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - begun
+        self.parts[part] = self.parts.get(part, 0.0) + self.clock() - begun
+
+
+def check_plain(inner: InnerLoop) -> None:
+    """Refuse what is for images, or what the written-out derivatives do not know.
+
+    Raises:
+        ValueError: there is such an option.
+    """
+    ours = ("adapt", "steps", "lr", "first_order")
+    odd = [f.name for f in fields(inner) if f.name not in ours and getattr(inner, f.name) != f.default]
+    if odd or not isinstance(inner.lr, int | float):
+        raise ValueError(
+            f"a policy's inner loop is plain gradient descent with one lr: leave {', '.join(odd) or 'lr'} as InnerLoop "
+            "has it by default"
+        )
 
 
 def parameters(policy: Policy) -> dict[str, Tensor]:
@@ -81,7 +88,8 @@ def adapt(
 ) -> dict[str, Tensor]:
     """The parameters of each task, (t, ...), one inner step further down the gradient of `reinforce`."""
     adapting, parts = chosen(policy, inner.adapt), []
-    for start, stop in chunks(*batch.weights.shape, chunk_size, batch.weights.device):
+    count, rows = batch.weights.shape
+    for start, stop in chunks(count, rows, chunk_size, batch.weights.device):
         part, fixed = batch.tasks(start, stop), {name: p[start:stop] for name, p in path.items()}
 
         def objective(params: Params, part: Samples = part, fixed: Params = fixed) -> Tensor:
@@ -96,7 +104,7 @@ def adapt(
 def collect(
     policy: Policy,
     environment: Environment,
-    tasks: Sequence[Any],
+    tasks: Tasks,
     inner: InnerLoop,
     generator: torch.Generator,
     *,
@@ -105,7 +113,23 @@ def collect(
     chunk_size: int | None = None,
     seconds: Seconds | None = None,
 ) -> Collected:
-    """Try each task, adapt to it, and try again, once for every inner step."""
+    """Try each task, adapt to it, and try again, once for every inner step.
+
+    Args:
+        policy: what acts; it stays as it is.
+        environment: the family of tasks.
+        tasks: t of them.
+        inner: which parameters adapt, in how many steps of which size; every step has trajectories of its own.
+        generator: where the environment and the policy draw from, on the CPU.
+        trajectories: of each task, before and after each step.
+        advantage: how advantages are estimated.
+        chunk_size: tasks that are worked on at once; None lets the device and the size decide.
+        seconds: notes what it takes.
+
+    Raises:
+        ValueError: the inner loop asks for what policies cannot, the policy diverged, or the environment failed.
+    """
+    check_plain(inner)
     how, seconds = advantage or Advantage(), seconds or Seconds()
     theta = parameters(policy)
     acting: Params = theta

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from innerloop.rl.environment import Actions
+from innerloop.rl.environment import Actions, Tasks
 
 
 class Navigation:
@@ -36,7 +33,7 @@ class Navigation:
         """Goals, (t, 2)."""
         return self.reach * (2 * torch.rand(count, 2, generator=generator) - 1)
 
-    def reset(self, tasks: Sequence[Any], copies: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002  it starts at the origin
+    def reset(self, tasks: Tasks, copies: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002  it starts at the origin
         goals = torch.as_tensor(tasks, dtype=torch.float32)
         self._goal = goals[:, None].expand(-1, copies, -1)
         self._place = torch.zeros_like(self._goal)

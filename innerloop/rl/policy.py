@@ -49,7 +49,8 @@ class Policy(nn.Module):
         std: float = 1.0,
     ) -> None:
         super().__init__()
-        self.activation, self.discrete = activation, actions.discrete
+        self.activation: Activation = activation
+        self.discrete = actions.discrete
         sizes = (observations, *hidden)
         for i, (into, out) in enumerate(zip(sizes, hidden, strict=False), start=1):
             self.add_module(f"layer{i}", nn.Linear(into, out))
@@ -86,10 +87,7 @@ def run(policy: Policy, params: Params, x: Tensor) -> tuple[Tensor, list[Tensor]
     for name in policy.layers:
         inputs.append(x)
         weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
-        if weight.ndim == 2:
-            x = F.linear(x, weight, bias)
-        else:
-            x = torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+        x = F.linear(x, weight, bias) if weight.ndim == 2 else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
         if name != "head":
             x = activate(policy.activation, x)
     return x, inputs
@@ -99,8 +97,8 @@ def draw(outputs: Outputs, generator: torch.Generator) -> Tensor:
     """One action a state, (t, n, a) numbers or (t, n) choices."""
     values = outputs.values
     if outputs.log_std is None:
-        flat = values.flatten(0, 1).softmax(-1)
-        return torch.multinomial(flat, 1, generator=generator).view(values.shape[:2])
+        chances = values.flatten(0, 1).softmax(-1).cpu()  # where the generator is
+        return torch.multinomial(chances, 1, generator=generator).view(values.shape[:2]).to(values.device)
     noise = torch.randn(values.shape, generator=generator, dtype=values.dtype).to(values.device)
     return values + _log_std(outputs).exp() * noise
 

@@ -5,14 +5,13 @@ Shapes: t tasks, n trajectories a task, h steps a trajectory, o numbers an obser
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from innerloop.params import Params
-from innerloop.rl.environment import Environment
+from innerloop.rl.environment import Environment, Tasks
 from innerloop.rl.policy import Policy, draw
 
 
@@ -34,7 +33,7 @@ def rollout(
     policy: Policy,
     params: Params,
     environment: Environment,
-    tasks: Sequence[Any],
+    tasks: Tasks,
     copies: int,
     generator: torch.Generator,
 ) -> Trajectories:

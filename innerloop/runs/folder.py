@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ class Busy(ValueError):
 
 
 @contextmanager
-def claimed(out: Path, spec: dict[str, Any]) -> Iterator[None]:
+def claimed(out: Path, spec: Mapping[str, Any]) -> Iterator[None]:
     """Inside, the folder `out` belongs to this process and to a run with these settings; `iterations` may change.
 
     A start that failed before anything was trained leaves nothing to protect: its settings are replaced.
@@ -98,14 +98,19 @@ _STOPPING = b"stopping after this step; Ctrl-C again stops at once\n"
 
 
 class Stop:
-    """Inside, a first Ctrl-C or SIGTERM says so and sets `asked`; a second Ctrl-C interrupts at once."""
+    """Inside, a first Ctrl-C or SIGTERM says so and sets `asked`; a second Ctrl-C interrupts at once.
+
+    Several runs that train in step are inside of one at the same time.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self._inside = 0
+        self._old: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Stop:
-        self._old: dict[signal.Signals, Any] = {}
-        if threading.current_thread() is threading.main_thread():
+        self._inside += 1
+        if self._inside == 1 and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._old[number] = signal.signal(number, self._ask)
         return self
@@ -120,5 +125,6 @@ class Stop:
             os.write(2, (b"\n" if os.isatty(2) else b"") + _STOPPING)  # a terminal shows a bar and ^C on this line
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
+        self._inside -= 1
+        while not self._inside and self._old:
+            signal.signal(*self._old.popitem())

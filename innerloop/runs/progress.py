@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ _QUIET_SECONDS = 30.0  # between lines where there is no terminal
 
 
 class Display:
-    """Shows rate, time left, loss, training and validation accuracy; on stderr, so that stdout holds results alone."""
+    """Shows rate, time left and what is measured; on stderr, so that stdout holds results alone."""
 
     def __init__(self, title: str, iterations: int, done: int, tensorboard: Path | None) -> None:
         self.iterations, self.done, self.start = iterations, done, time.monotonic()
@@ -26,7 +28,7 @@ class Display:
         self.events = _events(tensorboard, done) if tensorboard else None
 
     def __enter__(self) -> Display:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not _quiet():
             self.bar.start()
         return self
 
@@ -36,25 +38,37 @@ class Display:
         if self.events:
             self.events.close()
 
-    def trained(self, iteration: int, loss: float, accuracy: float) -> None:
+    def trained(self, iteration: int, means: Mapping[str, float]) -> None:
         """After a block of steps."""
         rate = (iteration - self.done) / max(time.monotonic() - self.start, 1e-9)
-        about = f"{rate:.2f} it/s  loss {loss:.3f}  train {accuracy:.1%}{self.validation}"
+        about = "  ".join((f"{rate:.2f} it/s", *map(_text, means, means.values())))
+        about += self.validation
         self.bar.update(self.task, completed=iteration, about=about)
-        if not sys.stderr.isatty() and time.monotonic() - self.spoken > _QUIET_SECONDS:
+        if not (sys.stderr.isatty() or _quiet()) and time.monotonic() - self.spoken > _QUIET_SECONDS:
             self.spoken = time.monotonic()
             left = (self.iterations - iteration) / rate
             line = f"{self.title}  {iteration}/{self.iterations}  {about}  {left / 60:.1f} min left"
             print(line, file=sys.stderr, flush=True)
-        if self.events:
-            self.events.add_scalar("train/loss", loss, iteration)
-            self.events.add_scalar("train/accuracy", accuracy, iteration)
+        self._event("train", iteration, means)
 
-    def validated(self, iteration: int, accuracy: float) -> None:
-        """After a validation."""
-        self.validation = f"  val {accuracy:.1%}"
-        if self.events:
-            self.events.add_scalar("val/accuracy", accuracy, iteration)
+    def validated(self, iteration: int, numbers: Mapping[str, float | None]) -> None:
+        """After a validation; the first of its numbers is shown."""
+        name, value = next(iter(numbers.items()))
+        self.validation = f"  {_text(name, value)}"
+        self._event("val", iteration, {name: value})
+
+    def _event(self, part: str, iteration: int, numbers: Mapping[str, float | None]) -> None:
+        for name, value in numbers.items() if self.events else ():
+            self.events.add_scalar(f"{part}/{name.removeprefix('val_')}", value, iteration)  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def _text(name: str, value: float | None) -> str:
+    """Such as loss 0.998, train 51.5%, val 34.5%: accuracies as people know them, and all else by its name."""
+    if value is None:
+        return f"{name} ?"
+    if name in ("accuracy", "val_accuracy"):
+        return f"{'val' if name.startswith('val') else 'train'} {value:.1%}"
+    return f"{name} {value:.3f}"
 
 
 def _events(folder: Path, done: int) -> Any:
@@ -63,3 +77,7 @@ def _events(folder: Path, done: int) -> Any:
     except ImportError as error:
         raise ValueError("TensorBoard is not installed: pip install '.[track]' in its checkout") from error
     return SummaryWriter(str(folder / "tensorboard"), purge_step=done)
+
+
+def _quiet() -> bool:
+    return bool(os.environ.get("INNERLOOP_QUIET"))

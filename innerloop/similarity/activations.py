@@ -38,14 +38,29 @@ def activations(
     return {layer: outputs[layer] for layer in layers}
 
 
-def fold(outputs: Tensor) -> Tensor:
-    """Channels as neurons, positions as data points: (n, c, h, w) to (n * h * w, c); (n, c) stays.
+def fold(outputs: Tensor, neurons: int | None = None) -> Tensor:
+    """Neurons as channels, all else as data points: (n, c, h, w) to (n * h * w, c); (n, c) stays.
 
     Under torch.func.vmap for tensors with a task axis.
+
+    Args:
+        outputs: what a layer puts out.
+        neurons: the axis of the neurons; None takes axis 1 of a conv map (n, c, h, w) and the last of (n, c).
+
+    Raises:
+        ValueError: `neurons` is not given and the shape does not say it, such as (n, tokens, features); or it is no
+            axis, or the axis of the inputs.
     """
-    if outputs.ndim < 2:
-        raise ValueError(f"fold takes (n, c) or (n, c, h, w), got {tuple(outputs.shape)}")
-    return outputs.movedim(1, -1).flatten(0, -2)
+    shape = tuple(outputs.shape)
+    if neurons is None and outputs.ndim not in (2, 4):
+        raise ValueError(
+            f"fold takes (n, c) or (n, c, h, w), got {shape}: say which axis holds the neurons, such as neurons=-1 for "
+            "(n, tokens, features)"
+        )
+    axis = 1 if neurons is None else neurons
+    if not -outputs.ndim < axis < outputs.ndim or not axis:
+        raise ValueError(f"neurons must name an axis of {shape} after the first, which holds the inputs, got {axis}")
+    return outputs.movedim(axis, -1).flatten(0, -2)
 
 
 def _state(model: nn.Module, params: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from innerloop.similarity.moments import Moments, Scatter, gathered
+from innerloop.similarity.form import Form, Sides
+from innerloop.similarity.moments import gathered
 from innerloop.similarity.noise import noise_cca, warn_of_noise, warn_of_silence
-
-# Directions with less variance than this, beside the channel that varies most, are dead: rounding, not signal.
-EPSILON = 1e-10
 
 
 @dataclass(frozen=True)
@@ -27,27 +24,10 @@ class CCA:
     value: Tensor  # (...)
     points: int  # data points used
     floor: Tensor  # (...), about what independent noise of the same size scores
-    coefficients: Tensor  # (..., min(p, q)), largest first; 0 past the directions that both sides have
+    coefficients: Tensor  # (..., min(p, q, n)), largest first; 0 past the directions that both sides have
 
 
-class _Side(NamedTuple):
-    """One layer's directions."""
-
-    white: Tensor  # (..., p, p), columns that map channels to uncorrelated directions of length 1; 0 for a dropped one
-    kept: Tensor  # (...), how many are not dropped
-
-
-class _Analysis(NamedTuple):
-    """What the measures average."""
-
-    x: _Side
-    y: _Side
-    left: Tensor  # (..., p, k), canonical directions of x
-    right: Tensor  # (..., q, k), and of y
-    coefficients: Tensor  # (..., k)
-
-
-def mean_cca(x: Tensor | Moments, y: Tensor | None = None) -> CCA:
+def mean_cca(x: Tensor | Form, y: Tensor | None = None) -> CCA:
     """Mean CCA of x, (..., n, p), and y, (..., n, q): the plain mean of the canonical correlations.
 
     The mean runs over as many coefficients as the side with fewer living directions has: dead channels, and
@@ -61,7 +41,7 @@ def mean_cca(x: Tensor | Moments, y: Tensor | None = None) -> CCA:
     return _measure(gathered(x, y), 1.0, "mean CCA", _plain)
 
 
-def svcca(x: Tensor | Moments, y: Tensor | None = None, *, keep: float = 0.99) -> CCA:
+def svcca(x: Tensor | Form, y: Tensor | None = None, *, keep: float = 0.99) -> CCA:
     """SVCCA: mean CCA between the leading principal directions of each side that explain `keep` of its variance.
 
     It needs more data points than those directions, not than channels. Raghu et al. (2017) count the explained share
@@ -75,7 +55,7 @@ def svcca(x: Tensor | Moments, y: Tensor | None = None, *, keep: float = 0.99) -
     return _measure(gathered(x, y), keep, "SVCCA", _plain)
 
 
-def pwcca(x: Tensor | Moments, y: Tensor | None = None) -> CCA:
+def pwcca(x: Tensor | Form, y: Tensor | None = None) -> CCA:
     """PWCCA (Morcos et al., 2018): coefficients weighted by how much of one side's activations each direction explains.
 
     That side is the one with fewer living directions, x if both have the same number: so pwcca(x, y) may differ from
@@ -87,41 +67,30 @@ def pwcca(x: Tensor | Moments, y: Tensor | None = None) -> CCA:
     return _measure(gathered(x, y), 1.0, "PWCCA", _projected)
 
 
-def _plain(scatter: Scatter, found: _Analysis) -> Tensor:  # noqa: ARG001
-    return found.coefficients.sum(-1) / torch.minimum(found.x.kept, found.y.kept).clamp(min=1)
+def _plain(sides: Sides, coefficients: Tensor, *_: Tensor) -> Tensor:
+    return coefficients.sum(-1) / torch.minimum(sides.x.kept, sides.y.kept).clamp(min=1)
 
 
-def _projected(scatter: Scatter, found: _Analysis) -> Tensor:
-    by_x = (scatter.xx @ found.left).abs().sum(-2)  # over channels, of their products with a canonical direction
-    by_y = (scatter.yy @ found.right).abs().sum(-2)
-    weights = torch.where((found.x.kept <= found.y.kept)[..., None], by_x, by_y)
-    return (weights * found.coefficients).sum(-1) / weights.sum(-1).clamp(min=torch.finfo(weights.dtype).tiny)
+def _projected(sides: Sides, coefficients: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    by_x = sides.x.channels(left).abs().sum(-2)  # over channels, of their products with a canonical direction
+    by_y = sides.y.channels(right).abs().sum(-2)
+    weights = torch.where((sides.x.kept <= sides.y.kept)[..., None], by_x, by_y)
+    return (weights * coefficients).sum(-1) / weights.sum(-1).clamp(min=torch.finfo(weights.dtype).tiny)
 
 
-def _measure(moments: Moments, keep: float, name: str, average: Callable[[Scatter, _Analysis], Tensor]) -> CCA:
-    scatter, n = moments.scatter(), moments.points
-    x, y = _side(scatter.xx, keep), _side(scatter.yy, keep)
-    if int(torch.maximum(x.kept, y.kept).max()) >= n - 1:
-        p, q = scatter.xy.shape[-2:]
+def _measure(form: Form, keep: float, name: str, average: Callable[..., Tensor]) -> CCA:
+    sides, n = form.sides(keep), form.points
+    x, y = sides.x.kept, sides.y.kept
+    if int(torch.maximum(x, y).max()) >= n - 1:
+        p, q = form.widths
         raise ValueError(
             f"{name} of {p} and {q} channels got {n} data points: so few that any two layers would look the same. Use "
             f"at least {max(p, q) + 2}, better ten times the channels: more inputs, pixels as data points (fold), "
             "average-pooled channels, or svcca with a lower keep."
         )
-    left, coefficients, right = torch.linalg.svd(x.white.mT @ scatter.xy @ y.white, full_matrices=False)
-    found = _Analysis(x, y, x.white @ left, y.white @ right.mT, coefficients.clamp(0, 1))
-    floor = noise_cca(x.kept, y.kept, n)
-    warn_of_silence((x.kept == 0) | (y.kept == 0), name)
+    left, coefficients, right = torch.linalg.svd(sides.products, full_matrices=False)
+    coefficients = coefficients.clamp(0, 1)
+    floor = noise_cca(x, y, n)
+    warn_of_silence((x == 0) | (y == 0), name)
     warn_of_noise(floor, n, name)
-    return CCA(average(scatter, found).clamp(0, 1), n, floor, found.coefficients)
-
-
-def _side(scatter: Tensor, keep: float) -> _Side:
-    largest = scatter.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None]  # no entry off the diagonal is larger
-    scale = torch.where(largest > 0, largest, 1.0)
-    variances, directions = torch.linalg.eigh(scatter / scale[..., None])
-    variances, directions = variances.flip(-1).clamp(min=0), directions.flip(-1)
-    before = variances.cumsum(-1) - variances
-    kept = (variances > EPSILON) & (before < keep * variances.sum(-1, keepdim=True))
-    lengths = torch.where(kept, variances * scale, torch.inf).sqrt()
-    return _Side(directions / lengths[..., None, :], kept.sum(-1))
+    return CCA(average(sides, coefficients, left, right.mT).clamp(0, 1), n, floor, coefficients)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from innerloop.similarity.moments import Moments, Scatter, gathered
+from innerloop.similarity.form import Form, Pairs
+from innerloop.similarity.moments import gathered
 from innerloop.similarity.noise import warn_of_noise, warn_of_silence
 
 
@@ -24,8 +25,8 @@ class CKA:
     floor: Tensor  # (...), of noise: the mean over all ways to pair up the same data points at random; see `linear_cka`
 
 
-def linear_cka(x: Tensor | Moments, y: Tensor | None = None, *, debiased: bool = False) -> CKA:
-    """Linear CKA of x, (..., n, p), and y, (..., n, q), in feature form: the cost is linear in n.
+def linear_cka(x: Tensor | Form, y: Tensor | None = None, *, debiased: bool = False) -> CKA:
+    """Linear CKA of x, (..., n, p), and y, (..., n, q), whatever is larger, n or p.
 
     Dead channels change nothing. The plain value grows as data points get fewer than channels; the debiased one (Song
     et al., 2007) does not. Its `floor` is how far independent noise strays to either side of 0, one standard deviation:
@@ -37,15 +38,14 @@ def linear_cka(x: Tensor | Moments, y: Tensor | None = None, *, debiased: bool =
     return _measure(gathered(x, y), debiased)
 
 
-def _measure(moments: Moments, debiased: bool) -> CKA:
-    scatter, n, least = moments.scatter(), moments.points, 4 if debiased else 3
+def _measure(form: Form, debiased: bool) -> CKA:
+    (xx, yy, xy), (trace_x, trace_y) = form.norms(), form.traces()
+    n, least = form.points, 4 if debiased else 3
     if n < least:
         raise ValueError(f"linear CKA got {n} data points and needs at least {least}: use more inputs, or fold pixels")
-    xx, yy, xy = (part.square().sum((-2, -1)) for part in scatter)
-    trace_x, trace_y = (part.diagonal(dim1=-2, dim2=-1).sum(-1) for part in (scatter.xx, scatter.yy))
     floor = _over(trace_x * trace_y / (n - 1), xx, yy)
     if debiased:
-        xx, yy, xy = _debias(moments, scatter)
+        xx, yy, xy = _debias(form)
         floor = (floor > 0) * (2 / (n * (n - 3))) ** 0.5
     value = _over(xy, xx, yy).clamp(-1.0 if debiased else 0.0, 1.0)
     warn_of_silence((trace_x <= 0) | (trace_y <= 0), "linear CKA")
@@ -53,19 +53,14 @@ def _measure(moments: Moments, debiased: bool) -> CKA:
     return CKA(value, n, floor)
 
 
-def _debias(moments: Moments, scatter: Scatter) -> tuple[Tensor, Tensor, Tensor]:
-    """The unbiased HSIC of Song et al. times n (n - 3), for the pairs xx, yy and xy.
+def _debias(form: Form) -> Pairs:
+    """The unbiased HSIC of Song et al. times n (n - 3).
 
     With centred rows, the sums over Gram matrices without their diagonals come down to three terms each.
     """
-    n, lengths = moments.points, moments.lengths()
-    trace_x, trace_y = (part.diagonal(dim1=-2, dim2=-1).sum(-1) for part in (scatter.xx, scatter.yy))
-    pairs = ((trace_x, trace_x), (trace_y, trace_y), (trace_x, trace_y))
-    xx, yy, xy = (
-        whole.square().sum((-2, -1)) - n / (n - 2) * own + a * b / ((n - 1) * (n - 2))
-        for whole, own, (a, b) in zip(scatter, lengths, pairs, strict=True)
-    )
-    return xx, yy, xy
+    n, (x, y) = form.points, form.traces()
+    parts = zip(form.norms(), form.lengths(), ((x, x), (y, y), (x, y)), strict=True)
+    return Pairs(*(whole - n / (n - 2) * own + a * b / ((n - 1) * (n - 2)) for whole, own, (a, b) in parts))
 
 
 def _over(product: Tensor, xx: Tensor, yy: Tensor) -> Tensor:

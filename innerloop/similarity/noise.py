@@ -41,12 +41,12 @@ def warn_of_noise(floor: Tensor, points: int, what: str) -> None:
         )
 
 
-def warn_of_silence(silent: Tensor, what: str) -> None:
+def warn_of_silence(silent: Tensor, what: str, caller: int = CALLER) -> None:
     """Warn where one of the two sides, (...) bool, never changes."""
     if silent.any():
         where = f" in {int(silent.sum())} of {silent.numel()} pairs" if silent.ndim else ""
         warnings.warn(
             f"{what}: one side is constant over all data points{where}, which counts as 0.",
             UserWarning,
-            stacklevel=CALLER,
+            stacklevel=caller,
         )

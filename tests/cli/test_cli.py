@@ -17,11 +17,12 @@ from PIL import Image
 from tiny import call, complaint, options
 
 import innerloop
-from innerloop.classifier import FewShotClassifier, read_folder
+from innerloop.classifier import FewShotClassifier
 from innerloop.cli import errors as console
 from innerloop.cli import evaluate as evaluate_command
 from innerloop.cli import train as train_command
 from innerloop.data import load
+from innerloop.data.labelled import read_folder
 from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.runs.presets import PRESETS
 
@@ -70,7 +71,7 @@ def test_train_prints_results_on_stdout_and_the_rest_on_stderr(pictures, tmp_pat
 @pytest.mark.parametrize("name", PRESETS)
 def test_train_starts_from_the_preset(name, monkeypatch):
     seen = []
-    monkeypatch.setattr(train_command, "train", lambda spec, *_: seen.append(spec) or {"test": {}, "best_at": 0})
+    monkeypatch.setattr(train_command, "train_images", lambda spec, *_: seen.append(spec) or {"test": {}, "best_at": 0})
     assert call("train", name).code == 0
     assert call("train", name, "--lr", "0.123", "--norm-scale", "--clip", "None").code == 0
     plain, changed = seen
@@ -82,7 +83,7 @@ def test_train_starts_from_the_preset(name, monkeypatch):
 def test_a_folder_is_known_by_its_whole_path(pictures, tmp_path, monkeypatch):
     """However it is spelled, wherever the command is given, and whatever data set has the same name."""
     seen = []
-    monkeypatch.setattr(train_command, "train", lambda spec, *_: seen.append(spec) or {"test": {}, "best_at": 0})
+    monkeypatch.setattr(train_command, "train_images", lambda spec, *_: seen.append(spec) or {"test": {}, "best_at": 0})
     monkeypatch.chdir(pictures.parent)
     for spelled in (pictures, "shapes", "./shapes", "shapes/"):
         assert call("train", spelled).code == 0
@@ -118,7 +119,7 @@ def test_a_run_remembers_where_its_data_lay(pictures, tmp_path, monkeypatch):
         asked.append(options.pop("source", None))
         return load(pictures, size=20)
 
-    monkeypatch.setattr("innerloop.runs.execute.load", opened)
+    monkeypatch.setattr("innerloop.runs.sources.load", opened)
     (tmp_path / "here").mkdir()
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -141,13 +142,13 @@ def test_a_run_remembers_where_its_data_lay(pictures, tmp_path, monkeypatch):
 
 
 def test_the_source_of_a_run_may_move(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr("innerloop.runs.execute.load", lambda *_, **__: load(pictures, size=20))
+    monkeypatch.setattr("innerloop.runs.sources.load", lambda *_, **__: load(pictures, size=20))
     out, words = tmp_path / "run", ("train", "omniglot-5way-1shot", "--out", tmp_path / "run")
     for name, iterations in (("there", 7), ("here", 8)):
         (tmp_path / name).mkdir()
         assert call(*words, *options(spatial_mean=True, iterations=iterations), "--source", tmp_path / name).code == 0
-        for file in ("best", "last"):
-            assert load_checkpoint(out / f"{file}.safetensors").metadata["source"] == str(tmp_path / name)
+        best, last = (load_checkpoint(out / f"{file}.safetensors").metadata for file in ("best", "last"))
+        assert best["source"] == last["problem"]["source"] == str(tmp_path / name)
     FewShotClassifier.load(out).fit(*read_folder(pictures / "test")).save(tmp_path / "mine.safetensors")
     assert "source" not in load_checkpoint(tmp_path / "mine.safetensors").metadata
 
@@ -267,7 +268,7 @@ def test_grey_images_are_taken_as_the_network_takes_them(command, run, pictures,
     assert call(command, run, "--data", grey, *few).code == 0
     splits = load(grey, size=20)
     assert splits.test.shape == (1, 20, 20)
-    monkeypatch.setattr("innerloop.runs.execute.open_data", lambda *_, **__: splits)
+    monkeypatch.setattr("innerloop.runs.sources.open_data", lambda *_, **__: splits)
     said = complaint(call(command, run, "--data", "glyphs", *few))
     assert said == "the network takes images of (3, 20, 20) (c, h, w), grey/test has (1, 20, 20)"
 
@@ -523,7 +524,7 @@ def test_a_folder_that_is_none(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "Expected one of {demo, train, evaluate, classify, probe, data, paper, study}"),
+        ([], "Expected one of {demo, train, evaluate, classify, probe, data, cache, paper"),
         (["frob"], "Unrecognized options: frob. Available subcommands: demo, train"),
         (["train"], "Missing from innerloop train: WHAT"),
         (["train", "omniglot-20way"], "there is no preset 'omniglot-20way'. There are: omniglot-20way-1shot, "),

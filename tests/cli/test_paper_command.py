@@ -19,7 +19,7 @@ from innerloop.experiments.questions import name_of
 from innerloop.experiments.scale import Scale
 from innerloop.paper import STUDY
 from innerloop.paper.scales import MINI5, SCALES, training
-from innerloop.runs.execute import Interrupted
+from innerloop.runs.trainer import Interrupted
 
 
 @pytest.fixture(scope="module")

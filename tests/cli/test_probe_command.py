@@ -13,10 +13,9 @@ from PIL import Image
 from tiny import call, complaint, options
 
 from innerloop.data import load
-from innerloop.data.glyphs import SCRIPTS
 from innerloop.reuse.probe import probe
 from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
-from innerloop.runs.execute import test_stream as stream_of
+from innerloop.runs.images import test_stream as stream_of
 from innerloop.runs.load import load_learner
 
 LAYERS = ["block1", "block2", "block3", "block4", "head"]
@@ -29,8 +28,7 @@ def glyphs(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INNERLOOP_CACHE", str(out.parent / "cache"))
-        for part, script in (("train", "Greek"), ("val", "Lao"), ("test", "Hebrew")):
-            patch.setitem(SCRIPTS, part, (script,))
+        tiny.few_scripts(patch)
         settings = options(size=14, iterations=3, query=5, spatial_mean=True, norm_scale=True)
         assert call("train", "glyphs-5way-1shot", "--algorithm", "maml", "--out", out, *settings).code == 0
     return out
@@ -53,9 +51,10 @@ def run(pictures, tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def at_home(glyphs, tmp_path, monkeypatch) -> None:
-    """Figures without a name go to a folder of their own, and glyphs are drawn once."""
+    """Figures without a name go to a folder of their own, and the glyphs are few."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INNERLOOP_CACHE", str(glyphs.parent / "cache"))
+    tiny.few_scripts(monkeypatch)
 
 
 def probed(*arguments: object) -> dict:

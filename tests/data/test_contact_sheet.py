@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from innerloop.data.bank import Bank
 from innerloop.data.contact_sheet import contact_sheet
-from innerloop.data.episodes import ImageBank
 
 
 def bank_of(pixels, classes=5, each=4, **more):
     names = [f"class {i}" for i in range(classes)]
-    return ImageBank.stack(pixels.expand(classes * each, *pixels.shape[1:]), [each] * classes, names, **more)
+    return Bank.stack(pixels.expand(classes * each, *pixels.shape[1:]), [each] * classes, names, white=255, **more)
 
 
 def has(sheet, colour):
@@ -43,8 +43,8 @@ def test_margins_are_white_and_large_images_are_reduced():
 
 def test_the_seed_picks_and_long_names_leave_room():
     images = torch.arange(60, dtype=torch.uint8).view(60, 1, 1, 1).expand(60, 8, 8, 1) * 4
-    bank = ImageBank.stack(
-        images, [2] * 30, [f"a very long name of a class {'of many words ' * 9}{i}" for i in range(30)]
+    bank = Bank.stack(
+        images, [2] * 30, [f"a very long name of a class {'of many words ' * 9}{i}" for i in range(30)], white=255
     )
     one, same, other = (contact_sheet(bank, rows=4, columns=2, seed=seed) for seed in (0, 0, 1))
     assert one.tobytes() == same.tobytes() != other.tobytes()

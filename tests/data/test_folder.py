@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from innerloop.data import folder, folder_splits, load
 from innerloop.data.cache import cache_folder
-from innerloop.data.files import pixels
+from innerloop.data.decode import pixels
 
 
 def paint(path: Path, colour=(200, 40, 90), size=(20, 16), mode="RGB", **options) -> Path:
@@ -30,7 +30,7 @@ def pets(root: Path, classes=("ant", "bee", "cat", "dog", "eel"), images=3) -> P
 
 
 def same(bank, other) -> bool:
-    return bank.classes == other.classes and torch.equal(bank.images, other.images)
+    return bank.classes == other.classes and torch.equal(bank.items, other.items)
 
 
 def test_classes_are_the_sorted_sub_folders(tmp_path):
@@ -44,7 +44,7 @@ def test_classes_are_the_sorted_sub_folders(tmp_path):
     bank = folder(root, size=8)
     assert (bank.name, bank.classes, bank.groups) == ("pets", ("ant", "bee", "dog"), ("ant", "bee", "dog"))
     assert bank.sizes == (3, 2, 3)
-    assert bank.images.shape == (8, 8, 8, 3)
+    assert bank.items.shape == (8, 8, 8, 3)
     assert bank.of_class(0)[:, 0, 0].tolist() == [[110, 0, 7], [110, 1, 7], [110, 2, 7]]
     assert bank.of_class(1)[1, 0, 0].tolist() == [200, 40, 90]
 
@@ -137,11 +137,11 @@ def test_one_channel_only_when_no_image_has_colour(tmp_path):
     for name in ("ant", "bee"):
         paint(tmp_path / "grey" / name / "0.png", 30, mode="L")
         paint(tmp_path / "grey" / name / "1.png", (30, 30, 30))
-    assert folder(tmp_path / "grey", size=4).images.shape[-1] == 1
-    assert folder(tmp_path / "grey", size=4, grey=False).images.shape[-1] == 3
+    assert folder(tmp_path / "grey", size=4).items.shape[-1] == 1
+    assert folder(tmp_path / "grey", size=4, grey=False).items.shape[-1] == 3
     paint(tmp_path / "grey" / "bee" / "2.png", (30, 31, 30))
-    assert folder(tmp_path / "grey", size=4).images.shape[-1] == 3
-    assert folder(tmp_path / "grey", size=4, grey=True).images.shape[-1] == 1
+    assert folder(tmp_path / "grey", size=4).items.shape[-1] == 3
+    assert folder(tmp_path / "grey", size=4, grey=True).items.shape[-1] == 1
 
 
 def test_the_second_start_decodes_nothing_and_a_change_is_seen(tmp_path, monkeypatch):
@@ -152,7 +152,7 @@ def test_the_second_start_decodes_nothing_and_a_change_is_seen(tmp_path, monkeyp
         assert same(folder(root, size=4), bank)
     assert folder(root, size=5).shape == (3, 5, 5)
     paint(root / "ant" / "0.png", (1, 2, 3), (30, 30))
-    assert folder(root, size=4).images[0, 0, 0].tolist() == [1, 2, 3]
+    assert folder(root, size=4).items[0, 0, 0].tolist() == [1, 2, 3]
     (root / "fox").mkdir()
     with pytest.raises(ValueError, match="fox"):
         folder(root, size=4)

@@ -59,7 +59,7 @@ def tabled(root: Path, to: Path) -> Path:
 
 def same(bank, other) -> bool:
     return (bank.name, bank.classes, bank.sizes) == (other.name, other.classes, other.sizes) and torch.equal(
-        bank.images, other.images
+        bank.items, other.items
     )
 
 
@@ -68,7 +68,7 @@ def test_every_layout_holds_the_same(tiny, tmp_path):
     assert [bank.classes for bank in splits] == [("n01", "n04"), ("n02",), ("n03",)]
     assert [bank.name for bank in splits] == ["mini-imagenet/train", "mini-imagenet/val", "mini-imagenet/test"]
     assert splits.val.groups == ("val",)
-    assert splits.train.images.shape == (12, 84, 84, 3)
+    assert splits.train.items.shape == (12, 84, 84, 3)
     for source in (zipped(tiny, tmp_path / "zips"), tabled(tiny, tmp_path / "tables")):
         assert all(same(*pair) for pair in zip(mini_imagenet(source), splits, strict=True))
 

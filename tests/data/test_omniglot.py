@@ -53,7 +53,7 @@ def zipped(root: Path, to: Path) -> Path:
 
 def same(bank, other) -> bool:
     return (bank.name, bank.classes, bank.groups) == (other.name, other.classes, other.groups) and torch.equal(
-        bank.images, other.images
+        bank.items, other.items
     )
 
 
@@ -68,7 +68,7 @@ def test_folders_and_zips_hold_the_same(tiny, tmp_path):
 
 def test_ink_is_255_on_0(tiny):
     bank = omniglot(tiny).train
-    assert bank.images.shape == (48, 28, 28, 1)
+    assert bank.items.shape == (48, 28, 28, 1)
     first, last = bank.of_class(0)[0, :, :, 0], bank.of_class(0)[2, :, :, 0]
     assert min(first[0, 0], last[5, 0]) > 240  # LANCZOS rings a little beside edges
     assert max(first[20, 20], first[5, 0]) < 15
@@ -170,7 +170,7 @@ def test_the_real_omniglot(shared):
         names = [name for bank in split for name in bank.classes]
         assert len(set(names)) == len(names) == 1623
         assert {size for bank in split for size in bank.sizes} == {20}
-    images = splits.train.images
+    images = splits.train.items
     assert images.shape == (1623 * 20, 28, 28, 1)
     paper, ink = (images == 0).float().mean(), (images > 200).float().mean()
     assert paper > 0.6

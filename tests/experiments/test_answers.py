@@ -13,7 +13,7 @@ from innerloop.experiments.few_shot import Accuracy
 from innerloop.experiments.lab import Lab
 from innerloop.experiments.questions import name_of
 from innerloop.runs.config import Spec, as_dict
-from innerloop.runs.execute import How
+from innerloop.runs.sources import How
 
 RUN = Spec(seed=3)
 

@@ -24,10 +24,11 @@ from innerloop.experiments.few_shot import Accuracy, Curves, Likeness, Movement,
 from innerloop.experiments.plan import trainings
 from innerloop.experiments.questions import Question, name_of
 from innerloop.outer import meta_train
-from innerloop.runs import execute
+from innerloop.runs import images
 from innerloop.runs.config import Spec, as_dict
-from innerloop.runs.execute import How, Interrupted
 from innerloop.runs.folder import claimed
+from innerloop.runs.sources import How
+from innerloop.runs.trainer import Interrupted
 
 CPU = How(device="cpu")
 
@@ -235,7 +236,7 @@ class stopped:  # noqa: N801  reads as a word
                     os.kill(os.getpid(), self.how)
                 yield step
 
-        self.patch.setattr(execute, "meta_train", steps)
+        self.patch.setattr(images, "meta_train", steps)
 
     def __exit__(self, *_: object) -> None:
         self.patch.undo()

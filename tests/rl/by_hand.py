@@ -10,7 +10,7 @@ def distribution(policy, params, observations, *, summed=True):
     x = observations
     for name in policy.layers[:-1]:
         x = x @ params[f"{name}.weight"].T + params[f"{name}.bias"]
-        x = x.clamp_min(0) if policy.activation == "relu" else x.tanh()
+        x = x.relu() if policy.activation == "relu" else x.tanh()  # slope 0 at 0, where new biases put dead units
     x = x @ params["head.weight"].T + params["head.bias"]
     if policy.discrete:
         return Categorical(logits=x)
@@ -44,7 +44,7 @@ def features(observations):
 def baseline(tried, task, discount, ridge):
     paths = list(trajectories_of(tried, task))
     x = torch.cat([features(o) for o, _, _ in paths])
-    y = torch.tensor(sum((returns(r, discount) for _, _, r in paths), []), dtype=torch.float64)
+    y = torch.tensor([y for _, _, r in paths for y in returns(r, discount)], dtype=torch.float64)
     return torch.linalg.inv(x.T @ x + ridge * torch.eye(x.shape[1], dtype=x.dtype)) @ (x.T @ y)
 
 
@@ -52,10 +52,10 @@ def advantages(tried, task, coefficients, discount, smoothing):
     """Of each trajectory, normalised over all steps of the task."""
     result = []
     for observations, _, rewards in trajectories_of(tried, task):
-        values = (features(observations) @ coefficients).tolist() + [0.0]
+        values = [*(features(observations) @ coefficients).tolist(), 0.0]
         errors = [r + discount * values[i + 1] - values[i] for i, r in enumerate(rewards.tolist())]
         result.append(returns(torch.tensor(errors, dtype=torch.float64), discount * smoothing))
-    flat = torch.tensor(sum(result, []), dtype=torch.float64)
+    flat = torch.tensor([x for row in result for x in row], dtype=torch.float64)
     mean, std = flat.mean(), flat.std(correction=0)
     return [(torch.tensor(row, dtype=torch.float64) - mean) / (std + 1e-8) for row in result]
 

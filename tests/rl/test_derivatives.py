@@ -42,7 +42,7 @@ class Drift:
 def setting(adapt=("*",), activation="relu", discrete=False, *, steps=1, first_order=False):
     torch.manual_seed(1)
     environment = Drift(discrete)
-    policy = Policy(3, environment.actions, (5, 4), activation, std=0.7).double()
+    policy = Policy(3, environment.actions, (4, 3), activation, std=0.7).double()
     inner = InnerLoop(adapt, steps, 0.3, first_order=first_order)
     generator = torch.Generator().manual_seed(2)
     tasks = environment.sample(3, generator)
@@ -103,7 +103,7 @@ def test_the_curvature_through_the_adaptation(adapt, activation, discrete, steps
     policy, inner, collected = setting(adapt, activation, discrete, steps=steps)
     how = Trpo(kl=over, damping=0.1, curvature_every=1)
 
-    def objective(params, old, tried, task, scores):
+    def objective(params, old, tried, task, _):
         return by_hand.divergence(policy, params, old, tried, task, over)
 
     row, mean = through_adaptation(policy, inner, collected, objective)

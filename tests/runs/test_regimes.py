@@ -13,17 +13,18 @@ import torch
 import torch.nn.functional as F
 from cases import close
 from PIL import Image
-from tiny import call, complaint, same_run, tensors
+from tiny import call, complaint, few_scripts, same_run, tensors
 
 from innerloop.data import Splits
 from innerloop.data.episodes import LabelledStream
-from innerloop.data.glyphs import SCRIPTS
 from innerloop.outer import meta_gradient, meta_train
 from innerloop.predictors import features
-from innerloop.runs import execute
+from innerloop.runs import images, trainer
 from innerloop.runs.config import Algorithm, Spec
-from innerloop.runs.execute import How, Interrupted, open_data, training_stream
+from innerloop.runs.images import train_images, training_stream
 from innerloop.runs.load import load_learner
+from innerloop.runs.sources import How, open_data
+from innerloop.runs.trainer import Interrupted
 from innerloop.tasks import Episodes
 
 TINY = Spec(
@@ -36,19 +37,13 @@ WITHOUT = ("nil", "multitask", "multiclass")  # an inner loop
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> Path:
-    """The glyphs of a few scripts."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INNERLOOP_CACHE", str(folder))
-        for part, script in (("train", "Greek"), ("val", "Lao"), ("test", "Hebrew")):
-            patch.setitem(SCRIPTS, part, (script,))
-        open_data(TINY, CPU)
-    return folder
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(autouse=True)
 def few_glyphs(cache, monkeypatch) -> None:
     monkeypatch.setenv("INNERLOOP_CACHE", str(cache))
+    few_scripts(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +52,9 @@ def store(cache, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INNERLOOP_CACHE", str(cache))
+        few_scripts(patch)
         for algorithm in get_args(Algorithm):
-            execute.train(replace(TINY, algorithm=algorithm), folder / algorithm, CPU)
+            train_images(replace(TINY, algorithm=algorithm), folder / algorithm, CPU)
     return folder
 
 
@@ -110,13 +106,13 @@ def test_multiclass_has_an_output_for_every_class(store):
 def test_multiclass_learns_to_name_the_training_classes(tmp_path):
     more = {"query": 15, "width": 8, "spatial_mean": False}
     spec = replace(TINY, algorithm="multiclass", iterations=50, log_every=10, val_every=50, meta_lr=0.01, **more)
-    execute.train(spec, tmp_path, CPU)
+    train_images(spec, tmp_path, CPU)
     losses = [line["loss"] for line in lines(tmp_path) if "loss" in line]
     classes = len(banks().train)
     assert losses[0] > losses[2] > losses[4]
     assert losses[4] < 0.9 * torch.tensor(classes).log()
-    images, labels = LabelledStream(banks().train, 400, seed=9)[0][2:]
-    right = load_learner(tmp_path).model(images[0]).argmax(1) == labels[0]
+    pictures, labels = LabelledStream(banks().train, 400, seed=9)[0][2:]
+    right = load_learner(tmp_path).model(pictures[0]).argmax(1) == labels[0]
     assert right.float().mean() > 5 / classes
 
 
@@ -159,46 +155,46 @@ def test_nil_trains_on_its_own_log_probabilities():
 def test_random_features_are_the_first_weights(tmp_path):
     for algorithm in ("maml", "multiclass"):
         spec, out = replace(TINY, iterations=0, algorithm=algorithm), tmp_path / algorithm
-        result = execute.train(spec, out, CPU)
+        result = train_images(spec, out, CPU)
         model = load_learner(out).model
         assert same_weights(model.state_dict(), spec.build((1, 14, 14), way=len(model.head.bias)).state_dict())
         assert [list(line) for line in lines(out)] == [["iteration", "val_accuracy", "val_interval"]]
-        assert (result["best_at"], result["selection"]) == (0, "best of 1 validations of 4 episodes")
-        assert execute.train(spec, out, CPU) == result
+        assert (result["best_at"], result["selection"]) == (0, "best of 1 validations")
+        assert train_images(spec, out, CPU) == result
     assert list(result["test"]) == ["nil"]
 
 
 def test_random_features_can_be_trained_on(tmp_path, store):
     spec = replace(TINY, iterations=0, algorithm="maml")
-    execute.train(spec, tmp_path, CPU)
-    execute.train(replace(spec, iterations=7), tmp_path, CPU)
+    train_images(spec, tmp_path, CPU)
+    train_images(replace(spec, iterations=7), tmp_path, CPU)
     same_run(tmp_path, store / "maml")
 
 
 @pytest.mark.parametrize("algorithm", ["maml", "anil", "nil", "multitask", "multiclass", "random"])
 def test_a_head_is_trained_on_a_frozen_body(algorithm, store):
     if algorithm == "random":
-        execute.train(replace(TINY, iterations=0), store / "random", CPU)
+        train_images(replace(TINY, iterations=0), store / "random", CPU)
     spec = replace(TINY, body=algorithm)
-    result = execute.train(spec, store / f"head on {algorithm}", CPU)
+    result = train_images(spec, store / f"head on {algorithm}", CPU)
     assert list(result["test"]) == ["anil", "nil"]
     body, start = tensors(store / algorithm / "best.safetensors"), spec.build((1, 14, 14)).state_dict()
     heads = []
     for name in ("best", "last"):
         found = tensors(store / f"head on {algorithm}" / f"{name}.safetensors")
-        found = {key.removeprefix("model."): x for key, x in found.items() if not key.startswith(("adam.", "random"))}
+        found = {key.removeprefix("network."): x for key, x in found.items() if not key.startswith("state.")}
         frozen = {key: value for key, value in found.items() if key != "block" and not key.startswith("head.")}
         assert same_weights(frozen, {key: value for key, value in body.items() if not key.startswith("head.")})
         heads.append(found["head.weight"])
         assert found["head.weight"].shape == start["head.weight"].shape
     assert not torch.equal(heads[1], start["head.weight"])
-    by_path = execute.train(replace(spec, body=str(store / algorithm)), store / f"path {algorithm}", CPU)
+    by_path = train_images(replace(spec, body=str(store / algorithm)), store / f"path {algorithm}", CPU)
     assert by_path["test"] == result["test"], "a run beside it, or a path"
 
 
 def test_nil_on_a_body_does_not_depend_on_the_head(store):
     body = json.loads((store / "multiclass" / "result.json").read_text())["test"]["nil"]
-    result = execute.train(replace(TINY, body="multiclass"), store / "another head", CPU)
+    result = train_images(replace(TINY, body="multiclass"), store / "another head", CPU)
     assert result["test"]["nil"] == body
 
 
@@ -215,7 +211,7 @@ def test_nil_on_a_body_does_not_depend_on_the_head(store):
 def test_a_body_that_is_none_is_named(body, changes, said, store):
     (store / "empty").mkdir(exist_ok=True)
     with pytest.raises((FileNotFoundError, ValueError), match=said):
-        execute.train(replace(TINY, body=body, **changes), store / "fails", CPU)
+        train_images(replace(TINY, body=body, **changes), store / "fails", CPU)
     spec = json.loads((store / "fails" / "spec.json").read_text())
     assert spec["body"] == body
     (store / "fails" / "spec.json").unlink()
@@ -250,8 +246,8 @@ def ends(monkeypatch):
                 Stop.asked = step.number == asked
                 yield step
 
-        monkeypatch.setattr(execute, "Stop", Stop)
-        monkeypatch.setattr(execute, "meta_train", steps)
+        monkeypatch.setattr(trainer, "Stop", Stop)
+        monkeypatch.setattr(images, "meta_train", steps)
 
     return ends
 
@@ -260,36 +256,36 @@ def ends(monkeypatch):
 def test_interrupted_and_resumed_it_ends_in_the_same_bits(regime, store, ends):
     spec = replace(TINY, keep=2, **({"body": "maml"} if regime == "head" else {"algorithm": regime}))
     whole, out = store / f"{regime} whole", store / f"{regime} in parts"
-    execute.train(spec, whole, CPU)
+    train_images(spec, whole, CPU)
     ends(asked=2)
     with pytest.raises(Interrupted, match="stopped after iteration 2 of 7, saved in"):
-        execute.train(spec, out, CPU)
+        train_images(spec, out, CPU)
     ends(killed=3)  # at iteration 5, saved at 3
     with pytest.raises(Killed):
-        execute.train(spec, out, CPU)
+        train_images(spec, out, CPU)
     assert sorted(path.name for path in out.glob("at-*")) == ["at-2.safetensors", "at-4.safetensors"]
     ends()
-    execute.train(spec, out, CPU)
+    train_images(spec, out, CPU)
     same_run(out, whole)
     for at in (2, 4, 6):
         assert (out / f"at-{at}.safetensors").read_bytes() == (whole / f"at-{at}.safetensors").read_bytes()
     if regime == "head":
         body = tensors(store / "maml" / "best.safetensors")
         now = tensors(out / "last.safetensors")
-        assert all(torch.equal(now[f"model.{key}"], x) for key, x in body.items() if not key.startswith("head."))
+        assert all(torch.equal(now[f"network.{key}"], x) for key, x in body.items() if not key.startswith("head."))
 
 
 # Checkpoints that stay
 
 
 def test_the_weights_of_an_iteration_are_those_of_a_shorter_run(store, tmp_path):
-    execute.train(replace(TINY, algorithm="maml", keep=2), tmp_path / "kept", CPU)
+    train_images(replace(TINY, algorithm="maml", keep=2), tmp_path / "kept", CPU)
     assert sorted(path.name for path in (tmp_path / "kept").glob("at-*")) == [f"at-{i}.safetensors" for i in (2, 4, 6)]
-    execute.train(replace(TINY, algorithm="maml", iterations=4), tmp_path / "short", CPU)
+    train_images(replace(TINY, algorithm="maml", iterations=4), tmp_path / "short", CPU)
     last = tensors(tmp_path / "short" / "last.safetensors")
     at = load_learner(tmp_path / "kept" / "at-4.safetensors")
     assert at.metadata["iteration"] == 4
-    assert all(torch.equal(value, last[f"model.{name}"]) for name, value in at.model.state_dict().items())
+    assert all(torch.equal(value, last[f"network.{name}"]) for name, value in at.model.state_dict().items())
     assert not list((store / "maml").glob("at-*")), "unless asked"
     assert same_weights(*(tensors(run / "best.safetensors") for run in (tmp_path / "kept", store / "maml")))
 
@@ -303,6 +299,7 @@ def letters(cache, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("letters")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INNERLOOP_CACHE", str(cache))
+        few_scripts(patch)
         bank = banks().test
     for label in range(4):
         (folder / f"letter{label}").mkdir()

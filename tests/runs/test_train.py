@@ -18,7 +18,7 @@ import torch
 from tiny import call, complaint, options, same_run
 
 from innerloop.outer import meta_train
-from innerloop.runs import execute
+from innerloop.runs import images, sources, trainer
 from innerloop.runs.checkpoint import load_checkpoint
 from innerloop.runs.folder import claimed
 
@@ -205,7 +205,7 @@ class stopped_at:  # noqa: N801  reads as a word
                         os.kill(os.getpid(), number)
                 yield step
 
-        self.patch.setattr(execute, "meta_train", steps)
+        self.patch.setattr(images, "meta_train", steps)
 
     def __exit__(self, *_: object) -> None:
         self.patch.undo()
@@ -239,9 +239,9 @@ def test_a_second_ctrl_c_interrupts_at_once(pictures, whole, tmp_path):
     same_run(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("moment", ["load", "_test"])
-def test_ctrl_c_while_loading_or_testing_ends_in_one_line(moment, pictures, whole, tmp_path, monkeypatch):
-    real = getattr(execute, moment)
+@pytest.mark.parametrize(("where", "moment"), [(sources, "load"), (trainer, "_tested")])
+def test_ctrl_c_while_loading_or_testing_ends_in_one_line(where, moment, pictures, whole, tmp_path, monkeypatch):
+    real = getattr(where, moment)
 
     def interrupted(*arguments, **settings):
         os.kill(os.getpid(), signal.SIGINT)
@@ -250,7 +250,7 @@ def test_ctrl_c_while_loading_or_testing_ends_in_one_line(moment, pictures, whol
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(execute, moment, interrupted)
+            patch.setattr(where, moment, interrupted)
             outcome = train(pictures, tmp_path / "run")
     finally:
         signal.signal(signal.SIGINT, before)
@@ -273,7 +273,7 @@ def test_a_diverging_run_stops_with_the_last_good_checkpoint(pictures, tmp_path)
     assert said == f"the loss of iteration 2 is not finite. {good}"
     tensors, metadata = load_checkpoint(out / "last.safetensors")
     assert metadata["iteration"] == 1
-    assert all(x.isfinite().all() for name, x in tensors.items() if name.startswith("model."))
+    assert all(x.isfinite().all() for name, x in tensors.items() if name.startswith("network."))
     assert complaint(train(pictures, out, meta_lr=1e37, checkpoint_seconds=0)) == said, "as often as it is tried"
 
 
@@ -294,7 +294,7 @@ def test_what_is_not_finite_is_never_saved(part, bad, pictures, tmp_path, monkey
                 model.head.bias.data[0] = torch.nan
             yield step._replace(loss=step.loss * torch.nan) if step.number == bad and part == "loss" else step
 
-    monkeypatch.setattr(execute, "meta_train", steps)
+    monkeypatch.setattr(images, "meta_train", steps)
     out = tmp_path / "run"
     said = complaint(train(pictures, out))
     if part == "loss":
@@ -310,7 +310,7 @@ def test_what_is_not_finite_is_never_saved(part, bad, pictures, tmp_path, monkey
 
 def test_a_finished_run_is_not_trained_again(pictures, whole, monkeypatch):
     before = {path.name: path.read_bytes() for path in whole.iterdir()}
-    monkeypatch.setattr(execute, "open_data", lambda *_: pytest.fail("it reads the data"))
+    monkeypatch.setattr(images, "open_data", lambda *_: pytest.fail("it reads the data"))
     outcome = train(pictures, whole, checkpoint_seconds=1)
     assert outcome.code == 0
     assert [line.split()[0] for line in outcome.out.splitlines()] == ["anil", "nil"]
@@ -440,8 +440,8 @@ def test_the_best_checkpoint_is_the_first_of_the_best_validations(whole):
     metadata = load_checkpoint(whole / "best.safetensors").metadata
     result = json.loads((whole / "result.json").read_text())
     assert metadata["iteration"] == result["best_at"] == best["iteration"]
-    assert metadata["val_accuracy"] == result["val_accuracy"] == best["val_accuracy"]
-    assert result["selection"] == "best of 3 validations of 4 episodes"
+    assert metadata["val_accuracy"] == result["validation"]["val_accuracy"] == best["val_accuracy"]
+    assert result["selection"] == "best of 3 validations"
     assert metadata["statistics"] == result["test"]["nil"]["statistics"] == "query"
     assert [len(result["test"][name]["per_step"]) for name in ("anil", "nil")] == [4, 1]
 
@@ -461,7 +461,7 @@ def test_cudnn_is_held_to_repeatable_kernels_while_a_run_trains(pictures, tmp_pa
         seen.append((cudnn.deterministic, cudnn.benchmark))
         return meta_train(*arguments, **settings)
 
-    monkeypatch.setattr(execute, "meta_train", steps)
+    monkeypatch.setattr(images, "meta_train", steps)
     monkeypatch.setattr(cudnn, "benchmark", True)
     assert train(pictures, tmp_path / "run", iterations=1).code == 0
     assert seen == [(True, False)]

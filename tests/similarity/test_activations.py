@@ -124,6 +124,20 @@ def test_fold_makes_pixels_data_points():
         fold(torch.zeros(3))
 
 
+def test_the_axis_of_the_neurons():
+    tokens = torch.arange(2 * 3 * 4).view(2, 3, 4)  # inputs, tokens, features
+    with pytest.raises(ValueError, match=r"got \(2, 3, 4\): say which axis holds the neurons, such as neurons=-1"):
+        fold(tokens)
+    assert torch.equal(fold(tokens, -1), tokens.flatten(0, 1))
+    assert torch.equal(fold(tokens, 2), tokens.flatten(0, 1))
+    assert torch.equal(fold(tokens, 1), tokens.mT.flatten(0, 1))
+    last = torch.rand(2, 5, 6, 3)  # a conv map with its channels last
+    assert torch.equal(fold(last, neurons=-1), fold(last.movedim(-1, 1)))
+    for axis in (0, 3, -3):
+        with pytest.raises(ValueError, match=r"an axis of \(2, 3, 4\) after the first"):
+            fold(tokens, axis)
+
+
 def test_a_layer_that_did_not_adapt_is_one():
     model, x = conv4(5, size=28, width=8), images(40, 28)
     before = activations(model, x)

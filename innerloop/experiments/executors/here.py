@@ -14,8 +14,7 @@ from innerloop.experiments.estimates import all_left
 from innerloop.experiments.lab import Compute, Lab
 from innerloop.experiments.plan import Training, damaged, finished, trainings, unanswered
 from innerloop.experiments.questions import Question, name_of
-from innerloop.runs.config import Spec
-from innerloop.runs.execute import train
+from innerloop.experiments.training import Run, body_of, train
 from innerloop.runs.folder import Busy
 
 Tell = Callable[[str], None]
@@ -102,10 +101,10 @@ class _Work:
         needed = [each for each in plan if each.needed and each.spec.name not in self.refused]
         for training in needed:
             name = training.spec.name
-            if why := self.refused.get(training.spec.body):
+            if why := self.refused.get(body_of(training.spec)):
                 self._refuse(training.spec, why)
                 return True
-            if training.spec.body in {each.spec.name for each in needed}:
+            if body_of(training.spec) in {each.spec.name for each in needed}:
                 continue  # its body comes first
             with self.claims.held(name) as mine:
                 if not mine:
@@ -130,7 +129,7 @@ class _Work:
             self._refuse(spec, in_a_line(error))
         return True
 
-    def _refuse(self, spec: Spec, why: str) -> None:
+    def _refuse(self, spec: Run, why: str) -> None:
         self.refused[spec.name] = why
         self.tell(f"left out: {why}")
 

@@ -18,8 +18,8 @@ from innerloop.experiments.executors.here import Tell, carry_out
 from innerloop.experiments.lab import Compute
 from innerloop.experiments.plan import trainings
 from innerloop.experiments.questions import Question
-from innerloop.runs.execute import Interrupted
 from innerloop.runs.folder import Stop
+from innerloop.runs.trainer import Interrupted
 
 
 def carry_out_in(

@@ -20,10 +20,11 @@ from innerloop.experiments.lab import Lab
 from innerloop.experiments.questions import Question, name_of
 from innerloop.predictors import Predictor
 from innerloop.reuse import adaptation as analysis
-from innerloop.runs import execute
+from innerloop.runs import images
 from innerloop.runs.config import Spec
-from innerloop.runs.execute import How, train
+from innerloop.runs.images import train_images
 from innerloop.runs.load import load_learner
+from innerloop.runs.sources import How
 
 CPU = How(device="cpu")
 BODY = ("block1", "block2", "block3", "block4")
@@ -44,7 +45,7 @@ class Trained:
         self.anil, self.nil = replace(self.maml, algorithm="anil"), replace(self.maml, algorithm="nil")
         self.multiclass = replace(self.maml, algorithm="multiclass", test_query=None)
         for run in (self.maml, self.other, self.anil, self.nil, self.multiclass):
-            train(run, self.store / run.name, CPU)
+            train_images(run, self.store / run.name, CPU)
 
     def ask(self, question: Question) -> Any:
         kept = answer(question, Lab(self.store, lambda _: CPU))
@@ -55,7 +56,7 @@ class Trained:
 
     def test(self, run: Spec, predictor: Predictor, *, shot: int | None = None, query: int = 4) -> Scored:
         """With the network that validation chose, on the run's test episodes."""
-        stream = execute.test_stream(self.splits.test, replace(run, shot=shot or run.shot), run.test_episodes, query)
+        stream = images.test_stream(self.splits.test, replace(run, shot=shot or run.shot), run.test_episodes, query)
         return score_of(evaluate(load_learner(self.store / run.name).model, stream, predictor))
 
 
@@ -104,7 +105,7 @@ def test_freezing_an_anil_network_changes_nothing(trained):
 def test_accuracy_of_a_kept_checkpoint(trained):
     found = trained.ask(Accuracy(trained.maml, at=2))
     learner = load_learner(trained.store / trained.maml.name / "at-2.safetensors")
-    stream = execute.test_stream(trained.splits.test, trained.maml, 6, 4)
+    stream = images.test_stream(trained.splits.test, trained.maml, 6, 4)
     assert learner.metadata["iteration"] == 2
     assert found == score_of(evaluate(learner.model, stream, trained.maml.test_rule()))
 
