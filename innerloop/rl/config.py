@@ -82,6 +82,16 @@ class Settings:
     def title(self) -> str:
         return f"{self.task} {self.learning.algorithm}"
 
+    @property
+    def key(self) -> str:
+        """Eight hexadecimal digits that name these settings."""
+        return digest(self)
+
+    @property
+    def name(self) -> str:
+        """The title, the seed and the key."""
+        return f"{self.title.replace(' ', '-')}-seed{self.seed}-{self.key}"
+
     def environment(self, threads: int = 1) -> Environment:
         """The tasks; the cheetah is simulated on so many threads.
 
