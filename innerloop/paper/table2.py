@@ -1,7 +1,7 @@
 """Table 2: ANIL does as well as MAML.
 
 Two trainings a seed and problem: MAML and ANIL on Omniglot and mini-ImageNet. The columns of reinforcement learning
-have their place here and no runs yet.
+have their place here, and their runs in a study of their own, `paper.policies`, for they need mujoco and many hours.
 """
 
 from __future__ import annotations
