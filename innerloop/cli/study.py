@@ -48,6 +48,8 @@ class Options:
     """tasks in memory at once; fewer need less memory"""
     workers: str = "1"
     """trainings at a time, each in a process of its own; auto: one a GPU, or one a core"""
+    executor: Literal["local", "ray"] = "local"
+    """where trainings run: on this machine, or on the Ray cluster at RAY_ADDRESS (needs the extra `scale`)"""
 
     def compute(self, run: Run) -> How:
         """Where a run's data lies, and on what it is computed."""
@@ -156,9 +158,11 @@ def _done(training: Training) -> str:
 
 def _run(request: _Request) -> None:
     from innerloop.experiments.executors.local import carry_out_in, workers_named
+    from innerloop.experiments.executors.ray_cluster import carry_out_on_ray
 
     questions, options, store = request.questions("run"), request.options, request.store
-    missing = carry_out_in(workers_named(options.workers), questions, store, options.compute, say)
+    carry_out = {"local": carry_out_in, "ray": carry_out_on_ray}[options.executor]
+    missing = carry_out(workers_named(options.workers), questions, store, options.compute, say)
     asked = set(map(name_of, questions))
     kept = {name: why for name, why in _reasons(store).items() if name not in asked}
     keep_reasons(kept | {name_of(question): why for question, why in missing.items()}, store)

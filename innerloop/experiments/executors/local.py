@@ -23,26 +23,31 @@ from innerloop.runs.trainer import Interrupted
 
 
 def carry_out_in(
-    workers: int, questions: Sequence[Question], store: Path, compute: Compute, tell: Tell
+    workers: int | None, questions: Sequence[Question], store: Path, compute: Compute, tell: Tell
 ) -> dict[Question, str]:
-    """As `carry_out`, with up to `workers` processes at a time; what times the device comes last, in this one alone.
+    """As `carry_out`, with up to `workers` processes at a time; None: one a GPU, or one a core.
+
+    What times the device comes last, in this process alone.
 
     A worker that dies costs nothing but its time: what it was at is gone on with.
     """
-    workers = min(workers, sum(training.needed for training in trainings(questions, store)))
+    workers = min(
+        workers or torch.cuda.device_count() or _cores(),
+        sum(training.needed for training in trainings(questions, store)),
+    )
     if workers > 1:
         _work(workers, questions, store, compute, tell)
     return carry_out(questions, store, compute, tell)
 
 
-def workers_named(words: str) -> int:
-    """The number that `--workers` asks for; auto: one a GPU, or one a core.
+def workers_named(words: str) -> int | None:
+    """The number that `--workers` asks for; None for auto.
 
     Raises:
         ValueError: it is neither auto nor a number from 1 on.
     """
     if words == "auto":
-        return torch.cuda.device_count() or _cores()
+        return None
     if not words.isdecimal() or int(words) < 1:
         raise ValueError(f"--workers is auto or a number from 1 on, got {words!r}")
     return int(words)
