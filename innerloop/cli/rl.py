@@ -30,6 +30,8 @@ class TrainPolicy:
     logging: OmitArgPrefixes[Logging] = field(default_factory=Logging)
     out: Path | None = None
     """the run's folder; runs/rl-<task>-<algorithm>-<settings but iterations> if not given"""
+    device: str = "cpu"
+    """cpu, cuda, or the best there is (auto): where the policy learns; tasks are simulated on the CPU"""
     threads: int | None = None
     """of torch and of the simulator; by default all"""
 
@@ -38,7 +40,7 @@ class TrainPolicy:
         name = f"rl-{settings.task}-{settings.learning.algorithm}-{digest(settings)}"
         out = self.out or Path("runs") / name
         say(f"{settings.title}: {settings.iterations} iterations in {out}")
-        result = train_policy(settings, out, self.logging, threads=_threads(self.threads))
+        result = train_policy(settings, out, self.logging, threads=_threads(self.threads), device=self.device)
         for algorithm, scores in result["test"].items():
             _print(algorithm, scores)
         say(f"trained policy: {out / 'best.safetensors'} (iteration {result['best_at']})")

@@ -51,7 +51,7 @@ def cached(key: str, build: Callable[[], Bank]) -> Bank:
             with suppress(OSError):  # a cache that is not ours
                 os.utime(path)
             return bank
-        except (SafetensorError, KeyError, OSError, ValueError) as error:
+        except (SafetensorError, KeyError, OSError, ValueError, TypeError) as error:
             warnings.warn(f"{path} cannot be read ({error}); building it again", stacklevel=2)
     bank = build()
     try:
@@ -109,7 +109,7 @@ def _title(path: Path) -> str:
             classes = len(json.loads(about[_BANK])["classes"]) if _BANK in about else 0
             shape = "x".join(map(str, file.get_slice("items").get_shape())) if classes else ""
             return f"{classes} classes, {shape}" if classes else ""
-    except (SafetensorError, KeyError, OSError, ValueError):
+    except (SafetensorError, KeyError, OSError, ValueError, TypeError):
         return "damaged"
 
 

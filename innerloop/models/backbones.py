@@ -25,14 +25,14 @@ class Input(nn.Module):
     The images are resized by two products with a matrix, so that it runs under vmap and at any order of derivatives.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], size: int, neuron_axis: int = 1) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], size: int, neurons: int = 1) -> None:
         super().__init__()
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
         self.size = size
-        self.neuron_axis = neuron_axis  # of what the stages give: 1 for (n, c, h, w), 2 for (n, tokens, f)
+        self.neurons = neurons  # of what the stages give: 1 for (n, c, h, w), 2 for (n, tokens, f)
 
     def forward(self, x: Tensor) -> Tensor:
         """From (n, c, h, w) in [0, 1] to (n, c, size, size) as the network was trained on.
@@ -169,7 +169,7 @@ def _assembled(parts: Anatomy, own: Preprocessing, way: int, name: str) -> nn.Se
             f"{name} is more than its stem, stages and pooling: its features {tuple(expected.shape)} are not those of "
             f"its parts in a row {tuple(got.shape)}; write it as an nn.Sequential whose last child is called head"
         )
-    inputs.neuron_axis = _neuron_axis(shapes[-1], got.shape[1])
+    inputs.neurons = _neurons(shapes[-1], got.shape[1])
     head = nn.Linear(got.shape[1], way)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
@@ -188,7 +188,7 @@ def _grouped(blocks: list[nn.Module], shapes: list[torch.Size]) -> list[list[nn.
     return [blocks[a:b] for a, b in zip(starts, [*starts[1:], len(blocks)], strict=True)]
 
 
-def _neuron_axis(shape: torch.Size, features: int) -> int:
+def _neurons(shape: torch.Size, features: int) -> int:
     """Which axis of the last stage's outputs becomes the features: tokens and some transformers have them last."""
     last = len(shape) - 1
     return last if len(shape) == 3 or (shape[1] != features == shape[last]) else 1

@@ -36,18 +36,26 @@ class ConvBlock(nn.Module):
         stride = 2 if pooling == "stride" else 1
         self.conv = nn.Conv2d(inputs, outputs, 3, stride, bias=not isinstance(self.norm, TaskNorm))
         self.pooling = pooling
+        self.channels_last = gains(self.norm, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """From (n, inputs, h, w) to (n, outputs, h / 2, w / 2), rounded up with a stride and down with pooling."""
-        known = isinstance(self.norm, TaskNorm)
-        x = conv_same(channels_last(x) if known else x, self.conv)
-        x = x if known else channels_first(x)  # some norms cannot read channels last under vmap
+        x = conv_same(channels_last(x), self.conv) if self.channels_last else channels_first(conv_same(x, self.conv))
         if self.pooling != "max":
             return self.norm.rectified(x) if isinstance(self.norm, TaskNorm) else F.relu(self.norm(x))
         if isinstance(self.norm, TaskNorm) and self.norm.weight is None:
             # Shift and ReLU never change which pixel is the largest, so they run on the quarter that is left.
             return F.relu(self.norm.affine(self.norm.halved(x)), inplace=True)
         return F.max_pool2d(F.relu(self.norm(x)), 2)
+
+
+def gains(norm: nn.Module, outputs: int) -> bool:
+    """Whether a block of convolutions with so many outputs works with its channels last in memory.
+
+    Not before a norm of others: some cannot read it under vmap. Nor with few channels, which gain nothing: layers of
+    PyTorch 2.13 that may come after the block crash on 2 to 7 channels that lie last.
+    """
+    return isinstance(norm, TaskNorm) and outputs >= 8
 
 
 def conv_same(x: Tensor, conv: nn.Conv2d) -> Tensor:
@@ -160,10 +168,11 @@ class ResidualBlock(nn.Module):
         self.norms = nn.ModuleList(norm(outputs) for _ in widths)
         conv = nn.Conv2d(inputs, outputs, 1, bias=False)
         self.shortcut = nn.Sequential(OrderedDict(conv=conv, norm=norm(outputs)))
+        self.channels_last = gains(self.norms[0], outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """From (n, inputs, h, w) to (n, outputs, h // 2, w // 2)."""
-        y = x = channels_last(x) if isinstance(self.norms[0], TaskNorm) else x
+        y = x = channels_last(x) if self.channels_last else x
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             y = norm(conv(y))
             y = F.leaky_relu(y if i < 2 else y + self.shortcut(x), 0.1)

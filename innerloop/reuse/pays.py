@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice, permutations
-from math import factorial
+from itertools import islice
 from statistics import fmean
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import freeze
@@ -20,10 +20,20 @@ from innerloop.inner import InnerLoop, adapt
 from innerloop.params import chosen, layers_of, resting
 from innerloop.predictors import NIL
 from innerloop.reuse.adaptation import EMPTY, ByLayer, check_again, tasks_of
-from innerloop.similarity import activations, linear_cka
+from innerloop.reuse.assignments import assignments, spread_of
+from innerloop.similarity import activations, class_cosines, fold, linear_cka, mean_cca, procrustes
+from innerloop.similarity.form import Form
+from innerloop.similarity.moments import gathered
 from innerloop.tasks import Episodes
 
 _COMPARED = 20  # tasks
+
+
+class Seen(NamedTuple):
+    """What a network's layers put out for the query images of one task."""
+
+    outputs: dict[str, Tensor]  # by layer, (q, ...)
+    labels: Tensor  # (q,)
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Depth:
     score: Score
     gain: tuple[float, float]  # accuracy against the frozen body, and half the 95 % interval, paired by episode
     nil: float  # accuracy of NIL on the features after adaptation
-    cka: ByLayer  # of each layer of the body, on the query images, before and after adaptation
+    likeness: dict[str, ByLayer]  # "cca", "cka" and "procrustes" of each layer of the body before and after adaptation
     cosines: dict[str, tuple[float, float]]  # of each, after adaptation: within a class, and between classes
     seconds: float  # a task, adapting and predicting
     held: int  # bytes that autograd keeps for one inner step
@@ -76,7 +86,7 @@ def pays(
     inner: InnerLoop,
     *,
     layers: Sequence[str] | None = None,
-    neuron_axis: int = 1,
+    neurons: int | None = None,
     chunk_size: int | None = 1,
 ) -> Pays:
     """Ask of a pretrained network on one's own images whether to adapt the head alone, or how much of the body.
@@ -88,7 +98,7 @@ def pays(
         episodes: two classification tasks or more, gone through once for every depth.
         inner: an inner loop that may change all layers (maml).
         layers: names of modules in order, the head last.
-        neuron_axis: of the layers' outputs, see `innerloop.models.input_of`.
+        neurons: their axis in the layers' outputs, `innerloop.models.input_of(model).neurons` of a backbone.
         chunk_size: tasks that run as one batch, see `predict`.
 
     Raises:
@@ -100,7 +110,7 @@ def pays(
     if len(some) < 2:
         raise ValueError(EMPTY if not some else "one episode says nothing about others: give two or more, better 100")
     body, head = names[:-1], names[-1]
-    before = [_seen(model, task, body, neuron_axis) for task in some]
+    before = [_seen(model, task, body) for task in some]
 
     def at_depth(count: int, frozen: Score | None) -> Depth:
         rule = freeze(inner, *body[: len(body) - count])
@@ -108,14 +118,14 @@ def pays(
         score = evaluate(model, episodes, rule, chunk_size=chunk_size)
         seconds = (time.perf_counter() - begun) / score.values.shape[1]
         adapted = [_adapted(model, task, rule) for task in some]
-        after = [_seen(network, task, body, neuron_axis) for network, task in zip(adapted, some, strict=True)]
+        after = [_seen(network, task, body) for network, task in zip(adapted, some, strict=True)]
         return Depth(
             tuple(names[len(body) - count :]),
             score,
             _paired(score, frozen or score),
             fmean(_nil(network, task, head) for network, task in zip(adapted, some, strict=True)),
-            {name: fmean(_cka(a[name], b[name]) for a, b in zip(before, after, strict=True)) for name in body},
-            _cosines(after, some, body),
+            _likeness(before, after, neurons),
+            _cosines(after),
             seconds,
             _held(model, some[0], rule),
         )
@@ -126,39 +136,7 @@ def pays(
         float(spread_of(assignments(model, some, rule)).mean()) for rule in (freeze(inner, *body), inner)
     )
     nil = fmean(_nil(model, task, head) for task in some)
-    return Pays(depths, nil, _cosines(before, some, body), (head_alone, whole))
-
-
-def assignments(model: nn.Module, episodes: Iterable[Episodes], inner: InnerLoop, *, most: int = 24) -> Tensor:
-    """Accuracy of each task under different assignments of its classes to the outputs, (assignments, tasks).
-
-    All w! of them where that is at most `most`, else as many drawn at random, the same for each task. They differ for
-    a head whose outputs start from different weights, and not at all for one that starts at zero (Ye & Chao 2022).
-    """
-    rows: list[Tensor] = []
-    for batch in episodes:
-        way = int(batch.support_y.max()) + 1
-        orders = _orders(way, most).to(batch.support_y.device)
-        scores = [
-            evaluate(model, [batch._replace(support_y=order[batch.support_y], query_y=order[batch.query_y])], inner)
-            for order in orders
-        ]
-        rows.append(torch.stack([score.values[-1] for score in scores]))
-    return torch.cat(rows, 1)
-
-
-def spread_of(accuracies: Tensor) -> Tensor:
-    """The gap between the best assignment and the worst, task by task, (tasks,), of (assignments, tasks)."""
-    return accuracies.amax(0) - accuracies.amin(0)
-
-
-def _orders(way: int, most: int) -> Tensor:
-    """(assignments, w); the first is the one as given."""
-    if factorial(way) <= most:
-        return torch.tensor(list(permutations(range(way))))
-    made = torch.Generator().manual_seed(way)
-    drawn = [torch.randperm(way, generator=made) for _ in range(most - 1)]
-    return torch.stack([torch.arange(way), *drawn])
+    return Pays(depths, nil, _cosines(before), (head_alone, whole))
 
 
 def _adapted(model: nn.Module, task: Episodes, rule: InnerLoop) -> nn.Module:
@@ -169,34 +147,42 @@ def _adapted(model: nn.Module, task: Episodes, rule: InnerLoop) -> nn.Module:
     return network
 
 
-def _seen(model: nn.Module, task: Episodes, layers: Sequence[str], axis: int) -> dict[str, Tensor]:
-    """Outputs of each layer for the query images, (q, positions, neurons)."""
+def _seen(model: nn.Module, task: Episodes, layers: Sequence[str]) -> Seen:
+    """Outputs of each layer for the query images, as they are, and the labels."""
     with resting(model):
-        found = activations(model, task.query_x[0], layers)
-    return {name: x.movedim(axis, -1).flatten(1, -2) if x.ndim > 2 else x.unsqueeze(1) for name, x in found.items()}
+        return Seen(activations(model, task.query_x[0], layers), task.query_y[0])
 
 
-def _cka(x: Tensor, y: Tensor) -> float:
-    """Of outputs (q, positions, neurons): positions are data points."""
-    return float(linear_cka(x.flatten(0, 1), y.flatten(0, 1)).value)
+def _likeness(before: list[Seen], after: list[Seen], neurons: int | None) -> dict[str, ByLayer]:
+    """Means over tasks; positions are data points. CCA is not a number where they are too few for it."""
+
+    def of_layer(name: str) -> list[float]:
+        rows = []
+        for one, other in zip(before, after, strict=True):
+            axis = neurons if one.outputs[name].ndim > 2 else None
+            form = gathered(fold(one.outputs[name], axis), fold(other.outputs[name], axis))
+            rows.append((_cca(form), float(linear_cka(form).value), float(procrustes(form).value)))
+        return [fmean(column) for column in zip(*rows, strict=True)]
+
+    found = {name: of_layer(name) for name in before[0].outputs}
+    return {kind: {name: row[i] for name, row in found.items()} for i, kind in enumerate(("cca", "cka", "procrustes"))}
 
 
-def _cosines(
-    seen: list[dict[str, Tensor]], tasks: list[Episodes], layers: Sequence[str]
-) -> dict[str, tuple[float, float]]:
-    """Mean cosine of the outputs for two images of one class, and of two classes (Oh et al. 2021, figure 3)."""
+def _cca(form: Form) -> float:
+    try:
+        return float(mean_cca(form).value)
+    except ValueError:
+        return math.nan
 
-    def of_task(x: Tensor, labels: Tensor) -> tuple[float, float]:
-        unit = F.normalize(x.flatten(1), dim=1)
-        same = labels.unsqueeze(0) == labels.unsqueeze(1)
-        pairs, other = unit @ unit.T, ~torch.eye(len(x), dtype=torch.bool, device=x.device)
-        return float(pairs[same & other].mean()), float(pairs[~same].mean())
+
+def _cosines(seen: list[Seen]) -> dict[str, tuple[float, float]]:
+    """Mean cosine of the outputs for two images of one class, and of two classes."""
 
     def of_layer(name: str) -> tuple[float, float]:
-        pairs = [of_task(outputs[name], task.query_y[0]) for outputs, task in zip(seen, tasks, strict=True)]
-        return fmean(pair[0] for pair in pairs), fmean(pair[1] for pair in pairs)
+        found = [class_cosines(each.outputs[name].flatten(1), each.labels) for each in seen]
+        return fmean(float(each.within) for each in found), fmean(float(each.between) for each in found)
 
-    return {name: of_layer(name) for name in layers}
+    return {name: of_layer(name) for name in seen[0].outputs}
 
 
 def _nil(model: nn.Module, task: Episodes, head: str) -> float:

@@ -56,6 +56,17 @@ class Seconds:
         self.parts[part] = self.parts.get(part, 0.0) + self.clock() - begun
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch computes on one thread: the small layers of a rollout would wait for others more than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def check_plain(inner: InnerLoop) -> None:
     """Refuse what is for images, or what the written-out derivatives do not know.
 
@@ -138,7 +149,7 @@ def collect(
     batches: list[Samples] = []
     coefficients: Tensor | None = None
     for step in range(inner.steps + 1):
-        with seconds.of("simulation"):
+        with seconds.of("simulation"), one_thread():
             tried.append(rollout(policy, acting, environment, tasks, trajectories, generator))
         with seconds.of("adaptation"):
             if coefficients is None or how.baseline == "each":

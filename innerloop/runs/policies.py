@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from innerloop.device import pick_device
 from innerloop.rl.config import Settings, as_dict, from_dict
 from innerloop.rl.environment import Environment
 from innerloop.rl.meta import Collected, collect, improve
@@ -23,7 +24,9 @@ from innerloop.runs.trainer import Logging, Schedule, train
 _TEST = 2**40  # added to the seed of tests, which thus have tasks that no training begins with
 
 
-def train_policy(settings: Settings, out: Path, logging: Logging | None = None, *, threads: int = 1) -> dict[str, Any]:
+def train_policy(
+    settings: Settings, out: Path, logging: Logging | None = None, *, threads: int = 1, device: str = "cpu"
+) -> dict[str, Any]:
     """Meta-train a policy in the folder `out`, going on where an earlier start stopped; then test the best one.
 
     The folder holds what `trainer.train` says; the content of result.json is returned.
@@ -34,7 +37,7 @@ def train_policy(settings: Settings, out: Path, logging: Logging | None = None, 
         Interrupted: Ctrl-C or SIGTERM; what was done is saved.
     """
     schedule = Schedule(settings.iterations, val_every=1, log_every=1, keep=settings.keep)
-    return train(lambda _: MetaRl(settings, threads=threads), schedule, out, as_dict(settings), logging)
+    return train(lambda _: MetaRl(settings, threads=threads, device=device), schedule, out, as_dict(settings), logging)
 
 
 class MetaRl:
@@ -46,17 +49,18 @@ class MetaRl:
     Args:
         settings: of the run.
         threads: of the simulator.
+        device: of the policy and of all that is computed with it; tasks are simulated on the CPU.
 
     Raises:
-        ValueError: the simulator is missing, or too old.
+        ValueError: the simulator is missing, or too old, or the device is not there.
     """
 
     remedy = "try a lower --lr or --max-kl"
 
-    def __init__(self, settings: Settings, *, threads: int = 1) -> None:
+    def __init__(self, settings: Settings, *, threads: int = 1, device: str = "cpu") -> None:
         self.settings, self.title = settings, settings.title
         self.environment = settings.environment(threads)
-        self.network = first_policy(settings, self.environment)
+        self.network = first_policy(settings, self.environment).to(pick_device(device))
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._began = self._generator.get_state()  # where `_seen` can be had from again
         self._seen: Collected | None = None
@@ -78,7 +82,7 @@ class MetaRl:
         before, *_, after = self.seen().returns().mean(1)
         change, kl, tried = (accepted.change, accepted.kl, accepted.tried) if accepted else (0.0, 0.0, 0)
         moved = {"kl": kl, "surrogate": change, "tried": tried}  # tried 0: no step was accepted
-        return {"return_before": before, "return_after": after, **{k: torch.tensor(v) for k, v in moved.items()}}
+        return {"return_before": before, "return_after": after, **{k: before.new_tensor(v) for k, v in moved.items()}}
 
     def validate(self) -> Validation:
         """The training return after adaptation: what the paper's best of 500 iterations is chosen by."""

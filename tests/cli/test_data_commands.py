@@ -34,7 +34,8 @@ def test_check_refuses_what_training_would_refuse(shapes):
     assert "too small for 4 poolings" in complaint(call("data", "check", shapes, "--size", 9, "--way", 3))
     os.mkfifo(next(shapes.glob("train/*")) / "pipe.png")
     assert "a pipe, a socket or a device" in complaint(checked(shapes))
-    assert checked(shapes, "--skip-bad").code == 0
+    with pytest.warns(UserWarning, match="left out"):
+        assert checked(shapes, "--skip-bad").code == 0
 
 
 def test_check_warns_of_films_and_keeps_them_apart(shapes):
@@ -68,7 +69,7 @@ def test_the_cache_is_listed_and_cleared(shapes):
     assert call("cache", "clear", "broken").err.startswith("1 files")
     assert call("cache", "clear", "--unused", 1).err.startswith("2 files")
     assert [path.name for path in cache_folder().iterdir()] == ["theirs.txt"]
-    assert "is called folder-x; innerloop cache list shows all" in complaint(call("cache", "clear", "folder-x"))
+    assert call("cache", "clear", "folder-x").err.startswith("0 files")
     assert checked(shapes).code == 0, "made again"
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from innerloop.classifier import read_folder
 from innerloop.data import folder, omniglot
 from innerloop.data.cache import cache_folder, kept
 from innerloop.data.files import read, walk
 from innerloop.data.folder import last_changed
+from innerloop.data.labelled import read_folder
 from innerloop.data.pictures import picture
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs pipes and links")

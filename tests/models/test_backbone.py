@@ -70,7 +70,7 @@ def test_the_parts_in_a_row_are_the_network(family):
     assert model(x).shape == (2, 3)
     assert not model(x).any()  # the head starts at zero
     assert not model.training
-    assert input_of(model).neuron_axis == (2 if family in ("vit", "dinov2") else 1)
+    assert input_of(model).neurons == (2 if family in ("vit", "dinov2") else 1)
 
 
 def test_a_long_list_of_blocks_becomes_four_stages():

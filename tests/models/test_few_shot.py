@@ -24,6 +24,7 @@ from innerloop.models.few_shot import (
     resnet12,
 )
 from innerloop.norm import TaskNorm
+from innerloop.outer import meta_gradient
 from innerloop.tasks import Episodes
 
 
@@ -177,6 +178,21 @@ def test_resnet12():
     x, y = torch.rand(2, 4, 3, 16, 16, generator=seeded()), torch.arange(4).repeat(2, 1)
     assert anil(1)(model, Episodes(x, y, x, y)).shape == (1, 2, 4, 4)
     assert sum(p.numel() for p in resnet12().parameters()) == pytest.approx(12.4e6, rel=0.01)
+
+
+@pytest.mark.parametrize("norm", [TaskNorm, reference_norm, partial(nn.GroupNorm, 2)])
+def test_a_small_resnet_learns_batched_as_in_a_loop(norm):
+    model = resnet12(2, size=8, widths=(2, 4), norm=norm, generator=seeded()).double()
+    x, q = (torch.rand(2, n, 3, 8, 8, generator=seeded(n), dtype=torch.float64) for n in (4, 6))
+    episodes = Episodes(x, torch.arange(2).repeat(2).expand(2, 4), q, torch.arange(2).repeat(3).expand(2, 6))
+    gradients = []
+    for chunk_size in (1, 2):
+        model.zero_grad()
+        meta_gradient(model, episodes, maml(2, 0.1), chunk_size=chunk_size)
+        gradients.append([p.grad for p in model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        close(one, other, 1e-10)
+        assert one.any()
 
 
 @pytest.mark.parametrize(

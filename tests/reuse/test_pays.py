@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from innerloop import Episodes, InnerLoop, evaluate, freeze, maml
-from innerloop.reuse.pays import assignments, pays, spread_of
+from innerloop.models import backbone, input_of
+from innerloop.reuse.assignments import assignments, spread_of
+from innerloop.reuse.pays import pays
 
 WAY, SHOT, QUERY = 3, 2, 4
 
@@ -62,7 +64,9 @@ def test_each_depth_is_the_inner_loop_with_the_rest_frozen(found):
 
 def test_frozen_layers_do_not_move_and_others_do(found):
     for depth in found.depths:
-        for layer, likeness in depth.cka.items():
+        assert depth.likeness.keys() == {"cca", "cka", "procrustes"}
+        rows = [*depth.likeness["cka"].items(), *depth.likeness["procrustes"].items()]
+        for layer, likeness in rows:
             assert likeness < 1 - 1e-7 if layer in depth.adapts else likeness == pytest.approx(1)
     assert found.depths[0].nil == pytest.approx(found.nil)  # its body is as it was
     assert found.depths[0].cosines["stage2"] == pytest.approx(found.cosines["stage2"])
@@ -96,6 +100,21 @@ def test_accuracy_does_not_depend_on_the_assignment_for_a_zeroed_head_and_does_f
 
 def test_many_ways_are_drawn():
     assert assignments(network(), tasks(), maml(1, 0.1), most=4).shape == (4, 6)
+
+
+@pytest.mark.filterwarnings("ignore:.*unrelated noise")
+def test_a_vision_transformer():
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, image_size=8, patch_size=2
+    )
+    model = backbone(transformers.ViTModel(config), way=WAY)
+    result = pays(model, tasks(3), maml(2, 0.1), neurons=input_of(model).neurons)
+    assert [depth.adapts[0] for depth in result.depths] == ["head", "pool", "stage2", "stage1", "stem"]
+    assert result.spread == (0.0, 0.0)
+    assert result.depths[0].likeness["procrustes"]["stage2"] == pytest.approx(1)
+    assert result.depths[-1].likeness["procrustes"]["stage2"] < 1
 
 
 def test_bad_input_is_said():

@@ -15,15 +15,15 @@ from pathlib import Path
 import torch
 
 from innerloop.experiments.executors.here import Tell, carry_out
-from innerloop.experiments.lab import Compute
 from innerloop.experiments.plan import trainings
 from innerloop.experiments.questions import Question
+from innerloop.experiments.training import Means
 from innerloop.runs.folder import Stop
 from innerloop.runs.trainer import Interrupted
 
 
 def carry_out_in(
-    workers: int | None, questions: Sequence[Question], store: Path, compute: Compute, tell: Tell
+    workers: int | None, questions: Sequence[Question], store: Path, means: Means, tell: Tell
 ) -> dict[Question, str]:
     """As `carry_out`, with up to `workers` processes at a time; None: one a GPU, or one a core.
 
@@ -36,8 +36,8 @@ def carry_out_in(
         sum(training.needed for training in trainings(questions, store)),
     )
     if workers > 1:
-        _work(workers, questions, store, compute, tell)
-    return carry_out(questions, store, compute, tell)
+        _work(workers, questions, store, means, tell)
+    return carry_out(questions, store, means, tell)
 
 
 def workers_named(words: str) -> int | None:
@@ -57,7 +57,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _work(workers: int, questions: Sequence[Question], store: Path, compute: Compute, tell: Tell) -> None:
+def _work(workers: int, questions: Sequence[Question], store: Path, means: Means, tell: Tell) -> None:
     """Start the processes, pass on what they say, and wait for them.
 
     Raises:
@@ -69,7 +69,7 @@ def _work(workers: int, questions: Sequence[Question], store: Path, compute: Com
     listeners: list[threading.Thread] = []
     for number in range(workers):
         ours, theirs = spawn.Pipe(duplex=False)
-        process = spawn.Process(target=_worker, args=(questions, store, compute, theirs), daemon=True)
+        process = spawn.Process(target=_worker, args=(questions, store, means, theirs), daemon=True)
         with _environment(_share(number, workers)):
             process.start()
         theirs.close()
@@ -124,13 +124,13 @@ def _listen(connection: Connection, prefix: str, tell: Tell) -> None:
             tell(prefix + line.rstrip("\n"))
 
 
-def _worker(questions: Sequence[Question], store: Path, compute: Compute, voice: Connection) -> None:
+def _worker(questions: Sequence[Question], store: Path, means: Means, voice: Connection) -> None:
     """What a process does: everything that no other one is at, and no timing."""
     os.dup2(voice.fileno(), sys.stderr.fileno())  # no terminal: no bar of progress beside the others'
     voice.close()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     try:
-        carry_out(questions, store, compute, _say, times=False)
+        carry_out(questions, store, means, _say, times=False)
     except Interrupted as stopped:
         _say(str(stopped))
 

@@ -16,17 +16,16 @@ import torch
 
 from innerloop.experiments.claims import Claims
 from innerloop.experiments.executors.here import BUSY, USER_ERRORS, Tell, carry_out, in_a_line
-from innerloop.experiments.lab import Compute
 from innerloop.experiments.plan import finished, trainings, unanswered
 from innerloop.experiments.questions import Question
-from innerloop.experiments.training import Run, body_of, train
+from innerloop.experiments.training import Means, Run, body_of, train
 from innerloop.runs.trainer import Interrupted
 
 _RESTARTS = 3  # of a worker that died, on one run
 
 
 def carry_out_on_ray(
-    workers: int | None, questions: Sequence[Question], store: Path, compute: Compute, tell: Tell
+    workers: int | None, questions: Sequence[Question], store: Path, means: Means, tell: Tell
 ) -> dict[Question, str]:
     """As `carry_out`, with up to `workers` trainings at a time; None: one a GPU of the cluster, or one a core.
 
@@ -40,7 +39,7 @@ def carry_out_on_ray(
         ray = _ray()
         _connect(ray)
         try:
-            cluster = _Cluster(ray, workers, questions, store.absolute(), compute, tell)
+            cluster = _Cluster(ray, workers, questions, store.absolute(), means, tell)
             refused = cluster.train()
             cluster.answer()
         except KeyboardInterrupt as stopped:
@@ -51,9 +50,9 @@ def carry_out_on_ray(
             tell(f"{name}: {why}")
         if refused:
             asked = [question for question in questions if refused.keys().isdisjoint(run.name for run in question.runs)]
-            rest = carry_out(asked, store, compute, tell)
-            return rest | _because(set(unanswered(questions, store, compute)) - set(rest), refused)
-    return carry_out(questions, store, compute, tell)
+            rest = carry_out(asked, store, means, tell)
+            return rest | _because(set(unanswered(questions, store, means)) - set(rest), refused)
+    return carry_out(questions, store, means, tell)
 
 
 def _because(questions: Iterable[Question], refused: dict[str, str]) -> dict[Question, str]:
@@ -81,7 +80,7 @@ class _Cluster:
     workers: int | None
     questions: Sequence[Question]
     store: Path
-    compute: Compute
+    means: Means
     tell: Tell
     running: dict[Any, tuple[Run, Any]] = field(default_factory=dict[Any, Any])  # by its reference: a run, its actor
     refused: dict[str, str] = field(default_factory=dict[str, str])  # runs by name: why
@@ -115,7 +114,7 @@ class _Cluster:
             ready = run.name not in at_work | self.refused.keys() and body not in {each.name for each in needed}
             if ready and len(self.running) < self.at_once:
                 actor = self.ray.remote(**self.share, max_restarts=_RESTARTS, max_task_retries=_RESTARTS)(_Trainer)
-                trainer = actor.remote(self.store, self.compute, self.threads)
+                trainer = actor.remote(self.store, self.means, self.threads)
                 self.running[trainer.train.remote(run)] = run, trainer
                 self.tell(f"training {run.name} on the cluster, with {len(self.running)} at a time")
                 begun = True
@@ -137,11 +136,11 @@ class _Cluster:
     def answer(self) -> None:
         """Answer what can be, a network's questions in one worker; what is left says why in this process."""
         groups: dict[str, list[Question]] = {}
-        for question in unanswered(self.questions, self.store, self.compute):
+        for question in unanswered(self.questions, self.store, self.means):
             if not question.times_the_device and self.refused.keys().isdisjoint(run.name for run in question.runs):
                 groups.setdefault(question.subject.name, []).append(question)
         work = self.ray.remote(**self.share, max_retries=_RESTARTS)(_answer)
-        begun = [work.remote(group, self.store, self.compute, self.threads) for group in groups.values()]
+        begun = [work.remote(group, self.store, self.means, self.threads) for group in groups.values()]
         if begun:
             self.ray.wait(begun, num_returns=len(begun))
 
@@ -149,9 +148,9 @@ class _Cluster:
 class _Trainer:
     """An actor: trains one run. When its process dies Ray starts another, which goes on from the last checkpoint."""
 
-    def __init__(self, store: Path, compute: Compute, threads: int) -> None:
+    def __init__(self, store: Path, means: Means, threads: int) -> None:
         torch.set_num_threads(threads)
-        self.store, self.compute, self.claims = store, compute, Claims(store)
+        self.store, self.means, self.claims = store, means, Claims(store)
 
     def train(self, run: Run) -> str:
         """Why the run could not be trained; empty if it is."""
@@ -159,12 +158,12 @@ class _Trainer:
             if not mine:
                 return BUSY
             try:
-                train(run, self.store / run.name, self.compute(run))
+                train(run, self.store / run.name, *self.means(run))
             except USER_ERRORS as error:
                 return in_a_line(error)
         return ""
 
 
-def _answer(questions: Sequence[Question], store: Path, compute: Compute, threads: int) -> None:
+def _answer(questions: Sequence[Question], store: Path, means: Means, threads: int) -> None:
     torch.set_num_threads(threads)
-    carry_out(questions, store, compute, lambda _: None, times=False)
+    carry_out(questions, store, means, lambda _: None, times=False)
