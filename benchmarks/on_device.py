@@ -6,9 +6,10 @@ measured ceilings, of a matrix product and of a copy, the step reaches.
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -114,13 +115,16 @@ CONTENDERS: dict[str, Callable[[Case, str], Timed]] = {
 }
 
 
-def rows(device: str, cases: dict[str, Case], seconds: float, ceilings: Ceilings) -> Iterator[Row]:
-    """Measure one contender after the other, each timing for about `seconds`."""
+def rows(
+    device: str, cases: dict[str, Case], seconds: float, ceilings: Ceilings, done: Collection[tuple[str, ...]] = ()
+) -> Iterator[Row]:
+    """Measure one contender after the other, each timing for about `seconds`; not what is `done`."""
     for letter, case in cases.items():
         case = replace(case, device=device)
         for algorithm in ALGORITHMS:
-            work = Work.of(partial(*_step_of(case, algorithm)))
-            for name, make in CONTENDERS.items():
+            left = {name: make for name, make in CONTENDERS.items() if (letter, algorithm, name) not in done}
+            work = Work.of(partial(*_step_of(case, algorithm))) if left else None
+            for name, make in left.items():
                 peer = name in ("textbook", "higher")
                 if (peer and algorithm == "fomaml") or (name == "higher" and not find_spec("higher")):
                     continue
@@ -145,6 +149,7 @@ def _row(
     row = Row(letter, algorithm, name)
     try:
         if case.device == "cuda":
+            gc.collect()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         train, adapt = make(case, algorithm)
@@ -225,7 +230,7 @@ def table(found: Sequence[Row], limits: Ceilings, device: str) -> str:
     lines = [
         f"{device}, torch {torch.__version__}. A matrix product in float32 as torch is set (TF32: "
         f"{'on' if torch.backends.cuda.matmul.allow_tf32 else 'off'}) reaches {limits.flops / 1e12:.3g} TFLOP/s, "
-        f"a copy {limits.bytes / 1e9:.3g} GB/s read and written.",
+        f"a copy {limits.bytes / 1e9:.3g} GB/s read and written. On a CPU nothing is captured.",
         "",
         "| case | algorithm | who | meta-step, ms | adapt and predict, ms | peak, MiB | of product | of copy |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -237,7 +242,3 @@ def table(found: Sequence[Row], limits: Ceilings, device: str) -> str:
         ]  # fmt: skip
         lines.append(f"| {' | '.join([row.case, row.algorithm, row.contender, *numbers])} |")
     return "\n".join(lines)
-
-
-def as_json(found: Sequence[Row]) -> list[dict[str, Any]]:
-    return [asdict(row) for row in found]

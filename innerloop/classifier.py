@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.data import NAMES
+from innerloop.data import data_set
 from innerloop.data.episodes import as_floats
 from innerloop.data.labelled import as_array, in_order, pairs
-from innerloop.data.pictures import is_light, listed, picture
+from innerloop.data.pictures import as_list, is_light, picture
 from innerloop.device import pick_device
 from innerloop.frozen import USUAL, Answer, Rule, answering, check_rule
 from innerloop.inner import adapt
@@ -29,7 +29,6 @@ from innerloop.runs.load import Learner, learner_from, load_learner
 
 Method = Literal["auto", "head", "nil"]
 
-_INK = ("omniglot", "glyphs")  # trained on white ink on black
 _CHUNK = 64  # query images that run at once
 
 
@@ -233,7 +232,7 @@ class FewShotClassifier:
             ValueError: it is not fitted, an image cannot be read, or there are none.
         """
         learnt = self._fitted()
-        query = self._read(listed(images))
+        query = self._read(as_list(images))
         chunk = len(query) if self.statistics == "query" else max(_CHUNK, len(learnt.images))
         outputs = [self._outputs(learnt, as_floats(part.to(self._device))) for part in query.split(chunk)]
         return torch.cat(outputs).cpu().double().softmax(1).numpy()
@@ -249,20 +248,21 @@ class FewShotClassifier:
             self._learn_rule(images, labels, classes)
             return
         spec = self.learner.spec
-        adapts = bool(spec.test_rule().adapt)
+        adapts, outputs = bool(spec.inner.test_rule().adapt), spec.problem.way
         if self.method == "head" and not adapts:
-            raise ValueError(f'{spec.algorithm} training leaves no head that adapts: use method "nil"')
-        if self.method == "head" and ways > spec.way:
-            raise ValueError(f'{ways} classes, but the head has {spec.way} outputs: give fewer, or use method "nil"')
-        method = "head" if self.method != "nil" and adapts and ways <= spec.way else "nil"
-        network = _first_outputs(self.learner, min(ways, spec.way)).to(self._device)
+            raise ValueError(f'{spec.inner.algorithm} training leaves no head that adapts: use method "nil"')
+        if self.method == "head" and ways > outputs:
+            raise ValueError(f'{ways} classes, but the head has {outputs} outputs: give fewer, or use method "nil"')
+        method = "head" if self.method != "nil" and adapts and ways <= outputs else "nil"
+        network = _first_outputs(self.learner, min(ways, outputs)).to(self._device)
         if method == "nil":
             answer = self._compared(network, NIL(), images, labels, ways)
             self._learnt = _Learnt(network, images, labels, ways, answer)
         else:
             counts = labels.bincount(minlength=ways).float()
             loss = partial(F.cross_entropy, weight=1 / counts)  # tasks in training have equal numbers of images
-            state = adapt(network, as_floats(images.to(self._device)), labels, replace(spec.test_rule(), loss=loss))
+            rule = replace(spec.inner.test_rule(), loss=loss)
+            state = adapt(network, as_floats(images.to(self._device)), labels, rule)
             network.load_state_dict(state)
             self._learnt = _Learnt(network, images, labels, ways)
         self.classes_, self.method_ = as_array(classes), method
@@ -305,11 +305,11 @@ class FewShotClassifier:
             known = input_of(self.learner)
             return picture(image, index, known.size, len(known.mean), crop=True)
         channels, size, _ = self.learner.shape
-        return picture(image, index, size, channels, crop=self.learner.spec.data not in NAMES)
+        return picture(image, index, size, channels, crop=data_set(self.learner.spec.problem.data).crop)
 
     def _read(self, pictures: list[Any]) -> Tensor:
         """Images as the network was trained on them, (n, h, w, c) uint8."""
-        ink = not isinstance(self.learner, nn.Module) and self.learner.spec.data in _INK
+        ink = not isinstance(self.learner, nn.Module) and data_set(self.learner.spec.problem.data).ink
         read = np.stack([self.read(given, i) for i, given in enumerate(pictures)])
         invert = np.array([self.invert if self.invert is not None else ink and is_light(x) for x in read])
         return torch.from_numpy(np.where(invert.reshape(-1, 1, 1, 1), 255 - read, read))

@@ -16,10 +16,10 @@ from innerloop.device import pick_device
 from innerloop.evaluation import Score, evaluate
 from innerloop.predictors import NIL
 from innerloop.runs.checkpoint import write_whole
-from innerloop.runs.images import score_dict, test_stream, train_images
+from innerloop.runs.images import Compute, score_dict, test_stream, train_images
 from innerloop.runs.load import Learner, load_learner
 from innerloop.runs.presets import preset
-from innerloop.runs.sources import How, open_data
+from innerloop.runs.sources import Source, open_data
 
 BODY = ("block1", "block2", "block3", "block4")
 
@@ -43,33 +43,34 @@ class Demo(NamedTuple):
         )
 
 
-def demo(out: Path, how: How) -> Demo:
+def demo(out: Path, compute: Compute) -> Demo:
     """Meta-train MAML and ANIL, test, freeze; print a table. Done parts are not done again."""
     base = preset("glyphs-5way-1shot")
     learners: dict[str, Learner] = {}
     for algorithm in ("maml", "anil"):
-        spec = replace(base, algorithm=algorithm)
-        train_images(spec, out / f"{algorithm}-{spec.key}", how)
+        spec = base.where(algorithm=algorithm)
+        train_images(spec, out / f"{algorithm}-{spec.key}", compute)
         learners[algorithm] = load_learner(out / f"{algorithm}-{spec.key}")
-    bank = open_data(base, how).test
-    stream = test_stream(bank, base, base.test_episodes, base.test_query or base.shot)
-    scores = _scores(learners, stream, how)
+    problem = base.problem
+    bank = open_data(problem, Source()).test
+    stream = test_stream(bank, problem, problem.test_episodes, problem.queries)
+    scores = _scores(learners, stream, compute)
     _print(scores, len(bank), len(set(bank.groups)))
     results = {name: score_dict(score) for name, score in scores.items()}
     write_whole(out / "demo.json", json.dumps(results, indent=1).encode())
     return Demo(scores, learners["anil"], stream)
 
 
-def _scores(learners: dict[str, Learner], stream: EpisodeStream, how: How) -> dict[str, Score]:
+def _scores(learners: dict[str, Learner], stream: EpisodeStream, compute: Compute) -> dict[str, Score]:
     """Every row of the table, on the same episodes."""
-    device = pick_device(how.device)
+    device = pick_device(compute.device)
     maml, anil = (learners[name].model.to(device) for name in ("maml", "anil"))
-    rule = learners["maml"].spec.test_rule()
+    rule = learners["maml"].spec.inner.test_rule()
     stream = replace(stream, bank=stream.bank.to(device))
     scores = {"MAML": evaluate(maml, stream, rule)}
     for last, frozen in enumerate(("block 1", "block 1 to 2", "block 1 to 3", "body"), start=1):
         scores[f"MAML, {frozen} frozen"] = evaluate(maml, stream, freeze(rule, *BODY[:last]))
-    scores["ANIL"] = evaluate(anil, stream, learners["anil"].spec.test_rule())
+    scores["ANIL"] = evaluate(anil, stream, learners["anil"].spec.inner.test_rule())
     scores["NIL (ANIL's features)"] = evaluate(anil, stream, NIL(way=stream.way))
     return scores
 

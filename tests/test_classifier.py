@@ -13,7 +13,7 @@ from innerloop.data.labelled import read_folder
 from innerloop.inner import predict
 from innerloop.predictors import NIL
 from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
-from innerloop.runs.config import Spec, as_dict
+from innerloop.runs.config import Spec
 from innerloop.tasks import Episodes
 
 SIZE = 16
@@ -22,9 +22,9 @@ WORDS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 
 def checkpoint(path: Path, data: str = "pets", channels: int = 3, **more) -> Path:
     """A network with random weights, as a run would leave it."""
-    spec = Spec(data=data, size=SIZE, width=8, pooling="stride", **{"lr": 1.0, **more})
+    spec = Spec().where(data=data, size=SIZE, width=8, pooling="stride", **{"lr": 1.0, **more})
     shape = (channels, SIZE, SIZE)
-    metadata = {"spec": as_dict(spec), "shape": shape, "iteration": 7, "val_accuracy": 0.5, "statistics": "query"}
+    metadata = {"spec": spec.as_json(), "shape": shape, "iteration": 7, "val_accuracy": 0.5, "statistics": "query"}
     save_checkpoint(path, spec.build(shape).state_dict(), metadata)
     return path
 
@@ -86,7 +86,9 @@ def test_it_computes_what_the_library_computes(trained, method, statistics):
     with torch.no_grad():
         nil = NIL(statistics=statistics)(model, episode)[0]
         outputs = (
-            nil if method == "nil" else predict(model, episode, replace(spec.test_rule(), statistics=statistics))[0]
+            nil
+            if method == "nil"
+            else predict(model, episode, replace(spec.inner.test_rule(), statistics=statistics))[0]
         )
     assert np.allclose(classifier.predict_proba(queries), outputs[0].softmax(1).numpy(), atol=1e-4)
 
@@ -138,7 +140,7 @@ def test_fewer_classes_use_the_first_outputs_of_the_head(trained):
     with torch.no_grad():
         images, labels = pictures([5] * 3)
         one = Episodes(floats(images)[None], torch.from_numpy(labels)[None], floats(queries)[None], torch.zeros(1, 6))
-        rule = replace(still.learner.spec.test_rule(), statistics="support")
+        rule = replace(still.learner.spec.inner.test_rule(), statistics="support")
         outputs = predict(still.learner.model, one, rule)[0, 0, :, :3]
     assert np.allclose(still.predict_proba(queries), outputs.softmax(1).numpy(), atol=1e-5)
 

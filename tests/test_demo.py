@@ -8,8 +8,7 @@ from PIL import Image
 from innerloop import demo
 from innerloop.cli.demo import DemoCommand
 from innerloop.runs.config import Spec
-from innerloop.runs.images import score_dict
-from innerloop.runs.sources import How
+from innerloop.runs.images import Compute, score_dict
 
 ROWS = [
     "MAML", "MAML, block 1 frozen", "MAML, block 1 to 2 frozen", "MAML, block 1 to 3 frozen", "MAML, body frozen",
@@ -19,10 +18,10 @@ ROWS = [
 
 def test_the_demo_trains_tests_and_draws(tmp_path, monkeypatch, capsys):
     settings = {name.replace("-", "_"): value for name, value in tiny.SETTINGS.items()} | {"iterations": 4}
-    spec = Spec(data=str(tiny.pictures(tmp_path / "shapes")), **settings)
+    spec = Spec().where(data=str(tiny.pictures(tmp_path / "shapes")), **settings)
     monkeypatch.setattr(demo, "preset", {"glyphs-5way-1shot": spec}.__getitem__)
     out = tmp_path / "a" / "demo"
-    how = How(device="cpu")
+    how = Compute(device="cpu")
     DemoCommand(out, how).run()
     results = json.loads((out / "demo.json").read_text())
 

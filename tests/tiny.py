@@ -22,8 +22,8 @@ from innerloop.data.glyphs import SCRIPTS
 
 PARTS = {"train": 5, "val": 3, "test": 3}  # classes
 SETTINGS = {
-    "way": 3, "shot": 1, "query": 2, "test-query": 2, "tasks": 2, "steps": 2, "test-steps": 3, "lr": 0.4, "width": 4,
-    "size": 20, "pooling": "stride", "iterations": 7, "log-every": 2, "val-every": 3, "val-episodes": 4,
+    "way": 3, "shot": 1, "query": 2, "test-query": 2, "meta-batch": 2, "steps": 2, "test-steps": 3, "lr": 0.4,
+    "width": 4, "size": 20, "pooling": "stride", "iterations": 7, "log-every": 2, "val-every": 3, "val-episodes": 4,
     "test-episodes": 6,
 }  # fmt: skip
 

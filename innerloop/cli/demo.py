@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
-from innerloop.runs.sources import How
+from innerloop.runs.images import Compute
 
 
 @dataclass(frozen=True)
@@ -16,13 +16,13 @@ class DemoCommand:
 
     out: Path = Path("demo")
     """where runs and the picture go"""
-    how: OmitArgPrefixes[How] = field(default_factory=How)
+    compute: OmitArgPrefixes[Compute] = field(default_factory=Compute)
 
     def run(self) -> None:
         from innerloop.demo import demo
         from innerloop.report.demo_picture import demo_picture  # matplotlib is slow to load
         from innerloop.runs.checkpoint import write_whole
 
-        found, picture = demo(self.out, self.how), self.out / "demo.png"
+        found, picture = demo(self.out, self.compute), self.out / "demo.png"
         write_whole(picture, demo_picture(found))
         print(f"picture: {picture}\n{found.verdict}")

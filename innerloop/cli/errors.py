@@ -32,7 +32,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU's memory is full; use fewer tasks at once: --chunk-size 1"
     if full_memory(error):
-        return "the memory is full; use fewer tasks at once, --chunk-size 1, or smaller meta batches, --tasks 1"
+        return "the memory is full; use fewer tasks at once, --chunk-size 1, or smaller meta batches, --meta-batch 1"
     return " ".join(str(error).split())
 
 

@@ -14,15 +14,16 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from innerloop.algorithms import freeze
 from innerloop.cli.errors import say
+from innerloop.data import data_set
 from innerloop.device import pick_device
 from innerloop.evaluation import evaluate
 from innerloop.norm import Statistics
 from innerloop.params import chosen, layers_of
 from innerloop.predictors import NIL, Predictor
 from innerloop.runs.config import Spec
-from innerloop.runs.images import score_dict, test_stream
+from innerloop.runs.images import Compute, score_dict, test_stream
 from innerloop.runs.load import load_learner
-from innerloop.runs.sources import How, bank_for, data_named
+from innerloop.runs.sources import Source, bank_for
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,18 @@ class Evaluate:
     """the classes to draw from"""
     data: str | None = None
     """other data than it was trained on"""
-    how: OmitArgPrefixes[How] = field(default_factory=How)
+    compute: OmitArgPrefixes[Compute] = field(default_factory=Compute)
+    source: OmitArgPrefixes[Source] = field(default_factory=Source)
     json: bool = False
     """print JSON"""
 
     def _predictor(self, asked: Spec, model: nn.Module) -> Predictor:
-        own = self.predictor == "own" and asked.test_rule().adapt
+        own = self.predictor == "own" and asked.inner.test_rule().adapt
         if not own and self.freeze:
             raise ValueError("without an inner loop there is nothing to freeze: leave --freeze out")
         if not own:
-            return NIL(way=asked.way, statistics=self.statistics)
-        rule = replace(asked.test_rule(), statistics=self.statistics)
+            return NIL(way=asked.problem.way, statistics=self.statistics)
+        rule = replace(asked.inner.test_rule(), statistics=self.statistics)
         names = [name for name, _ in model.named_parameters()]
         for layer in self.freeze:
             if not any(fnmatchcase(name, f"{layer}.*") for name in names):
@@ -74,21 +76,23 @@ class Evaluate:
         learner = load_learner(self.checkpoint)
         model, spec = learner.model, learner.spec
         changes = {name: getattr(self, name) for name in ("way", "shot") if getattr(self, name) is not None}
-        if self.data is not None and data_named(self.data) != spec.data:
-            changes |= {"data": data_named(self.data), "split": ""}
+        if self.data is not None and data_set(self.data).name != spec.problem.data:
+            changes |= {"data": data_set(self.data).name, "split": ""}
         if self.steps is not None:
             changes["test_steps"] = self.steps
-        asked = replace(spec, **changes)
-        if self.predictor == "own" and asked.way != spec.way:
+        asked = spec.where(**changes)
+        problem, outputs = asked.problem, spec.problem.way
+        if self.predictor == "own" and problem.way != outputs:
             raise ValueError(
-                f"the head has {spec.way} outputs, not {asked.way}: leave --way out or use --predictor nil"
+                f"the head has {outputs} outputs, not {problem.way}: leave --way out or use --predictor nil"
             )
         predictor = self._predictor(asked, model)
-        device = pick_device(self.how.device)
-        bank = bank_for(learner, replace(asked, way=spec.way), self.how, self.part).to(device)
-        query = (spec.test_query or asked.shot) if self.query is None else self.query
-        stream = test_stream(bank, asked, spec.test_episodes if self.episodes is None else self.episodes, query)
-        score = evaluate(model.to(device), stream, predictor, chunk_size=self.how.chunk_size)
+        device = pick_device(self.compute.device)
+        bank = bank_for(learner, replace(problem, way=outputs), self.source, self.part).to(device)
+        query = problem.queries if self.query is None else self.query
+        episodes = problem.test_episodes if self.episodes is None else self.episodes
+        stream = test_stream(bank, problem, episodes, query)
+        score = evaluate(model.to(device), stream, predictor, chunk_size=self.compute.chunk_size)
         if self.json:
             print(json.dumps(score_dict(score)))
             return
@@ -96,4 +100,4 @@ class Evaluate:
             spread = "" if isnan(half) else f" ± {100 * half:.2f}"  # of one episode there is none
             print(f"{step:2} steps  {100 * mean:.2f}{spread} %")
         tested = "NIL" if isinstance(predictor, NIL) else "own inner loop"
-        say(f"{tested}, {asked.way}-way {asked.shot}-shot on {bank.name}, {query} queries a class: {score}")
+        say(f"{tested}, {problem.way}-way {problem.shot}-shot on {bank.name}, {query} queries a class: {score}")

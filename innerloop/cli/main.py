@@ -8,6 +8,7 @@ import shlex
 import sys
 import warnings
 from contextlib import redirect_stderr
+from dataclasses import replace
 from typing import Any
 
 import tyro
@@ -26,7 +27,7 @@ from innerloop.cli.rl import Rl
 from innerloop.cli.study import StudyCommand
 from innerloop.cli.train import Train, start_of
 from innerloop.device import tune_cpu
-from innerloop.runs.presets import PRESETS
+from innerloop.runs.presets import PRESETS, usual_lr
 from innerloop.runs.trainer import Interrupted
 
 COMMANDS: dict[str, Any] = {
@@ -49,6 +50,8 @@ def main() -> None:
         print(f"innerloop {__version__}")
         return
     warnings.formatwarning = lambda message, *_, **__: f"innerloop: warning: {message}\n"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need be no text
     if "--quiet" in sys.argv[1:]:
         sys.argv.remove("--quiet")
         os.environ["INNERLOOP_QUIET"] = "1"  # for processes that are started from here, too
@@ -84,14 +87,25 @@ def _parsed(arguments: list[str]) -> Any:
     said = io.StringIO()
     try:
         with redirect_stderr(said):
+            if name == "train":
+                return _train(arguments[1:])
             if name in COMMANDS:
-                settings = {"default": _train_defaults(arguments[1:])} if name == "train" else {}
-                return tyro.cli(COMMANDS[name], prog=f"innerloop {name}", args=arguments[1:], **settings)
+                return tyro.cli(COMMANDS[name], prog=f"innerloop {name}", args=arguments[1:])
             return subcommand_cli_from_dict(COMMANDS, prog="innerloop", description=_ABOUT, args=arguments)
     except SystemExit as left:
         if left.code:
             say(f"innerloop: {unboxed(said.getvalue())}")
         raise
+
+
+def _train(arguments: list[str]) -> Train:
+    """`innerloop train` as given; for a folder the usual inner learning rate follows from the network asked for."""
+    default = _train_defaults(arguments)
+    command = tyro.cli(Train, prog="innerloop train", args=arguments, default=default)
+    if command.what in PRESETS:
+        return command
+    default = replace(default, spec=default.spec.where(lr=usual_lr(command.spec)))
+    return tyro.cli(Train, prog="innerloop train", args=arguments, default=default)
 
 
 def _train_defaults(arguments: list[str]) -> Any:

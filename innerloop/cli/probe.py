@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +12,14 @@ from rich.table import Column, Table
 from tyro.conf import OmitArgPrefixes, Positional
 
 from innerloop.cli.errors import say
+from innerloop.data import data_set
 from innerloop.device import pick_device
 from innerloop.experiments.exhibits import Panel, Series
 from innerloop.reuse.probe import Probe, probe
 from innerloop.runs.checkpoint import write_whole
-from innerloop.runs.images import score_dict, test_stream
+from innerloop.runs.images import Compute, score_dict, test_stream
 from innerloop.runs.load import load_learner
-from innerloop.runs.sources import How, bank_for, data_named
+from innerloop.runs.sources import Source, bank_for
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class ProbeCommand:
     """other data than it was trained on"""
     out: Path = Path("probe.png")
     """where the figure goes: .png or .svg"""
-    how: OmitArgPrefixes[How] = field(default_factory=How)
+    compute: OmitArgPrefixes[Compute] = field(default_factory=Compute)
+    source: OmitArgPrefixes[Source] = field(default_factory=Source)
     json: bool = False
     """print JSON"""
 
@@ -55,33 +57,34 @@ class ProbeCommand:
         learner = load_learner(self.checkpoint)
         model, spec = learner.model, learner.spec
         changes: dict[str, Any] = {} if self.shot is None else {"shot": self.shot}
-        if self.data is not None and data_named(self.data) != spec.data:
-            changes |= {"data": data_named(self.data), "split": ""}
+        if self.data is not None and data_set(self.data).name != spec.problem.data:
+            changes |= {"data": data_set(self.data).name, "split": ""}
         if self.algorithm is not None:
             changes |= {"algorithm": self.algorithm, "adapt": (), "body": ""}
         if self.steps is not None:
             changes["test_steps"] = self.steps
-        asked = replace(spec, **changes)
-        if not asked.test_rule().adapt:
+        asked = spec.where(**changes)
+        if not asked.inner.test_rule().adapt:
             raise ValueError(
-                f"{spec.algorithm} training has no inner loop to look into; give one with --algorithm maml"
+                f"{spec.inner.algorithm} training has no inner loop to look into; give one with --algorithm maml"
             )
-        device = pick_device(self.how.device)
-        bank = bank_for(learner, asked, self.how, self.part).to(device)
-        query = min(self.query, max(min(bank.sizes) - asked.shot, 1))
+        device = pick_device(self.compute.device)
+        bank = bank_for(learner, asked.problem, self.source, self.part).to(device)
+        query = min(self.query, max(min(bank.sizes) - asked.problem.shot, 1))
         found = probe(
             model.to(device),
-            test_stream(bank, asked, self.episodes, query),
-            asked.test_rule(),
-            compared=test_stream(bank, asked, self.compared, query),
-            chunk_size=self.how.chunk_size,
+            test_stream(bank, asked.problem, self.episodes, query),
+            asked.inner.test_rule(),
+            compared=test_stream(bank, asked.problem, self.compared, query),
+            chunk_size=self.compute.chunk_size,
         )
         _draw(found, self.out)
         say(f"figure: {self.out}")
         if self.json:
             print(json.dumps(_as_dict(found), indent=1))
             return
-        about = f"{asked.way}-way {asked.shot}-shot on {bank.name}, {self.episodes} episodes, {query} queries a class"
+        ways, shots = asked.problem.way, asked.problem.shot
+        about = f"{ways}-way {shots}-shot on {bank.name}, {self.episodes} episodes, {query} queries a class"
         Console().print(_table(found, about))
         print(found.verdict)
 

@@ -19,8 +19,9 @@ from innerloop.experiments.plan import Training, damaged, trainings, unanswered
 from innerloop.experiments.questions import Question, name_of
 from innerloop.experiments.scale import Scale
 from innerloop.experiments.study import Study, load_study
-from innerloop.experiments.training import Run
-from innerloop.runs.sources import How
+from innerloop.experiments.training import Run, data_of, iterations_of
+from innerloop.runs.images import Compute
+from innerloop.runs.sources import Source
 
 Action = Literal["list", "plan", "run", "report"]
 
@@ -48,11 +49,13 @@ class Options:
     """tasks in memory at once; fewer need less memory"""
     workers: str = "1"
     """trainings at a time, each in a process of its own; auto: one a GPU, or one a core"""
+    executor: Literal["local", "ray"] = "local"
+    """where trainings run: on this machine, or on the Ray cluster at RAY_ADDRESS (needs the extra `scale`)"""
 
-    def compute(self, run: Run) -> How:
-        """Where a run's data lies, and on what it is computed."""
+    def means(self, run: Run) -> tuple[Compute, Source]:
+        """On what a run is computed, and where its data lies."""
         sources = {"omniglot": self.omniglot, "mini-imagenet": self.mini_imagenet}
-        return How(device=self.device, chunk_size=self.chunk_size, source=sources.get(getattr(run, "data", "")))
+        return Compute(self.device, self.chunk_size), Source(sources.get(data_of(run)))
 
 
 @dataclass(frozen=True)
@@ -135,9 +138,9 @@ def _plan(request: _Request) -> None:
     for training in plan:
         seconds = seconds_left(training, known)
         shown = "unknown" if seconds is None else duration(seconds) if training.needed else "-"
-        table.add_row(training.spec.name, str(training.spec.iterations), _done(training), shown)
+        table.add_row(training.spec.name, str(iterations_of(training.spec)), _done(training), shown)
     Console().print(table)
-    left = len(unanswered(questions, request.store, request.options.compute))
+    left = len(unanswered(questions, request.store, request.options.means))
     needed = [training for training in plan if training.needed]
     training = f"{len(needed)} trainings ({all_left(plan)} one after the other)" if needed else "no training"
     print(f"{len(questions) - left}/{len(questions)} questions are answered. Left: {training}.")
@@ -156,9 +159,11 @@ def _done(training: Training) -> str:
 
 def _run(request: _Request) -> None:
     from innerloop.experiments.executors.local import carry_out_in, workers_named
+    from innerloop.experiments.executors.ray_cluster import carry_out_on_ray
 
     questions, options, store = request.questions("run"), request.options, request.store
-    missing = carry_out_in(workers_named(options.workers), questions, store, options.compute, say)
+    carry_out = {"local": carry_out_in, "ray": carry_out_on_ray}[options.executor]
+    missing = carry_out(workers_named(options.workers), questions, store, options.means, say)
     asked = set(map(name_of, questions))
     kept = {name: why for name, why in _reasons(store).items() if name not in asked}
     keep_reasons(kept | {name_of(question): why for question, why in missing.items()}, store)

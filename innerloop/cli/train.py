@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from innerloop.cli.errors import percent, say
-from innerloop.data import NAMES
-from innerloop.data.folder import last_changed
+from innerloop.data import data_set
+from innerloop.data.known import whole_path
 from innerloop.parallel.ranks import follows
 from innerloop.runs.config import Spec
-from innerloop.runs.images import result_of, train_images
+from innerloop.runs.images import Compute, result_of, train_images
 from innerloop.runs.presets import FOLDER, PRESETS, preset
-from innerloop.runs.sources import How, data_named, whole_path
+from innerloop.runs.sources import Source
 from innerloop.runs.trainer import Logging
 
 
@@ -27,7 +27,7 @@ def start_of(what: str) -> Spec:
     """
     if what in PRESETS or not what or not Path(what).expanduser().exists():
         return preset(what)
-    return replace(FOLDER, data=whole_path(what))
+    return FOLDER.where(data=whole_path(what))
 
 
 @dataclass(frozen=True)
@@ -39,31 +39,29 @@ class Train:
         arg(metavar="WHAT", help=f"a preset ({', '.join(PRESETS)}), or a folder with one sub-folder of images a class"),
     ]
     spec: OmitArgPrefixes[Spec]
-    how: OmitArgPrefixes[How] = field(default_factory=How)
+    compute: OmitArgPrefixes[Compute] = field(default_factory=Compute)
+    source: OmitArgPrefixes[Source] = field(default_factory=Source)
     logging: OmitArgPrefixes[Logging] = field(default_factory=Logging)
     out: Path | None = None
     """the run's folder; runs/<what is learnt>-<its settings but iterations> if not given"""
 
     def run(self) -> None:
-        data, split = data_named(self.spec.data), self.spec.split
-        if data != start_of(self.what).data:
+        problem, data = self.spec.problem, data_set(self.spec.problem.data)
+        if data.name != start_of(self.what).problem.data:
             raise ValueError(
-                f"{self.what} says what to train on, and --data {self.spec.data} something else: leave --data out"
+                f"{self.what} says what to train on, and --data {problem.data} something else: leave --data out"
             )
-        spec = replace(self.spec, data=data, split=whole_path(split) if split and data not in NAMES else split)
+        split = whole_path(problem.split) if problem.split and data.own else problem.split
+        spec = self.spec.where(data=data.name, split=split)
         out = self.out or Path("runs") / spec.folder
         if follows():
-            train_images(spec, out, self.how, self.logging)
+            train_images(spec, out, self.compute, self.source, self.logging)
         done = result_of(spec, out) is not None
-        say(f"{spec.title}: {spec.iterations} iterations in {out}{', done before' if done else ''}")
-        if done and _changed_since(data, out / "result.json"):
-            say(f"images in {data} have changed since: learn them with another --out, or go on with more --iterations")
-        result = train_images(spec, out, self.how, self.logging)
+        say(f"{spec.title}: {spec.schedule.iterations} iterations in {out}{', done before' if done else ''}")
+        if done and (data.last_changed() or 0) > (out / "result.json").stat().st_mtime:
+            learn = "learn them with another --out, or go on with more --iterations"
+            say(f"images in {data.name} have changed since: {learn}")
+        result = train_images(spec, out, self.compute, self.source, self.logging)
         for name, score in result["test"].items():
             print(f"{name:8} {percent(score)}  ({score['episodes']} episodes, statistics: {score['statistics']})")
         say(f"trained network: {out / 'best.safetensors'} (iteration {result['best_at']})")
-
-
-def _changed_since(data: str, result: Path) -> bool:
-    """Whether a folder of images has changed after a result was written; a data set with a name never does."""
-    return data not in NAMES and Path(data).is_dir() and last_changed(Path(data)) > result.stat().st_mtime

@@ -190,7 +190,7 @@ def as_floats(pixels: Tensor, white: float = 255) -> Tensor:
 
     In memory, too: networks that gain by another layout take care of it (`innerloop.kernels.channels.channels_last`).
     """
-    floats = pixels.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
+    floats = pixels.movedim(-1, -3).to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     return floats.mul_(1 / white)
 
 

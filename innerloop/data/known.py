@@ -57,6 +57,8 @@ class DataSet:
             FileNotFoundError: the data is not there.
             ValueError: it is damaged, or it does not take an option.
         """
+        if self.own and not Path(self.name).exists():
+            raise ValueError(_nothing(self.name))
         options: dict[str, Any] = {"size": size or self.size, "split": split or None, "source": source}
         options |= {"skip_bad": skip_bad or None, "group_by": group_by or None}
         if not self.own:
@@ -123,11 +125,15 @@ def load(name: Path | str, **options: Any) -> Splits:
     """
     found = data_set(name)
     if found.own and not Path(found.name).exists():
-        raise ValueError(
-            f"there is no data set and no folder {str(name)!r}. There are {', '.join(NAMES)}, or give the path of a "
-            "folder with one sub-folder of images a class."
-        )
+        raise ValueError(_nothing(name))
     return _load(found, options)
+
+
+def _nothing(name: Path | str) -> str:
+    return (
+        f"there is no data set and no folder {str(name)!r}. There are {', '.join(NAMES)}, or give the path of a "
+        "folder with one sub-folder of images a class."
+    )
 
 
 def whole_path(path: Path | str) -> str:

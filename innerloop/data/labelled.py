@@ -10,7 +10,7 @@ import numpy as np
 
 from innerloop.data.files import walk
 from innerloop.data.folder import check_folder, class_folders
-from innerloop.data.pictures import listed
+from innerloop.data.pictures import as_list
 
 
 def read_folder(path: Path | str) -> tuple[list[Path], list[str]]:
@@ -32,7 +32,7 @@ def pairs(images: Iterable[Any], labels: Iterable[Any]) -> tuple[list[Any], list
     """Images and labels; these as Python's own values, so that numpy's and torch's numbers compare and can be saved."""
     if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
         raise ValueError(f"expected a sequence of labels, one an image, got {type(labels).__name__}")
-    pictures, names = listed(images), [label.item() if hasattr(label, "item") else label for label in labels]
+    pictures, names = as_list(images), [label.item() if hasattr(label, "item") else label for label in labels]
     if odd := [name for name in names if not isinstance(name, Hashable) or name != name]:
         raise ValueError(f"a label is text, a number or another hashable value, got {odd[0]!r}")
     if len(pictures) != len(names):

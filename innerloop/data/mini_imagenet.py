@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Iterator
@@ -16,9 +15,11 @@ from innerloop.data.cache import cached
 from innerloop.data.decode import Stock, pixels, stack
 from innerloop.data.files import Read, listed, read, reading, signature
 from innerloop.data.splits import Splits
+from innerloop.data.tables import rows_of
 
 CLASSES = {"train": 64, "val": 16, "test": 20}
 IMAGES = 600  # a class
+_COLUMNS = ("filename", "label")  # of a csv file
 HUB = "hf://"  # what a source on Hugging Face begins with
 
 _FILE = re.compile(r"(?:.*/)?(train|val|test)/([^/]+)/([^/]+)")
@@ -115,16 +116,10 @@ def _opened(parts: list[Path]) -> Iterator[dict[str, Read]]:
         return
     images = parts[0]
     yield {
-        f"{table.stem}/{label}/{name}": partial(read, images / name) for table in tables for name, label in _rows(table)
+        f"{table.stem}/{label}/{name}": partial(read, images / name)
+        for table in tables
+        for name, label in rows_of(table, _COLUMNS, "expected filename and label")
     }
-
-
-def _rows(table: Path) -> list[tuple[str, str]]:
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        if not {"filename", "label"} <= set(rows.fieldnames or ()):
-            raise ValueError(f"{table} has the columns {rows.fieldnames}; expected filename and label")
-        return [(row["filename"], row["label"]) for row in rows]
 
 
 def _stocks(files: dict[str, Read]) -> list[Stock]:

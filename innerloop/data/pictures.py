@@ -66,7 +66,7 @@ def _image(values: Any, channels: int) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(values[..., 0] if channels == 1 else values))
 
 
-def listed(images: Iterable[Any]) -> list[Any]:
+def as_list(images: Iterable[Any]) -> list[Any]:
     """A sequence of images, or an array whose first axis counts them, as a list."""
     if isinstance(images, str | bytes | os.PathLike | Image.Image) or not isinstance(images, Iterable):
         raise ValueError(f"expected a sequence of images, got {type(images).__name__}; give a single one as [image]")

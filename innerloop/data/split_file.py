@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ from unicodedata import normalize
 from innerloop.data.bank import Bank
 from innerloop.data.files import listed
 from innerloop.data.splits import Splits
+from innerloop.data.tables import rows_of, text_of
 
 _EXPECTED = 'expected csv with the columns class and split, or JSON {"train": [...], "val": [...], "test": [...]}'
 
@@ -24,16 +24,15 @@ def read_split(path: Path) -> dict[str, list[str]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no split file {path}")
-    text = path.read_text(encoding="utf-8-sig")
-    parts = _from_json(path, text) if path.suffix.lower() == ".json" else _from_csv(path, text)
+    parts = _from_json(path) if path.suffix.lower() == ".json" else _from_csv(path)
     if set(parts) != set(Splits._fields):
         raise ValueError(f"{path} names the parts {listed(sorted(parts)) or 'none'}; {_EXPECTED}")
     return parts
 
 
-def _from_json(path: Path, text: str) -> dict[str, list[str]]:
+def _from_json(path: Path) -> dict[str, list[str]]:
     try:
-        parts = json.loads(text)
+        parts = json.loads(text_of(path))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON ({error}); {_EXPECTED}") from error
     if not isinstance(parts, dict) or not all(isinstance(labels, list) for labels in parts.values()):
@@ -41,13 +40,10 @@ def _from_json(path: Path, text: str) -> dict[str, list[str]]:
     return {part: [str(label) for label in labels] for part, labels in parts.items()}
 
 
-def _from_csv(path: Path, text: str) -> dict[str, list[str]]:
-    rows = csv.DictReader(text.splitlines())
-    if not {"class", "split"} <= set(rows.fieldnames or ()):
-        raise ValueError(f"{path} has the columns {listed(rows.fieldnames or ['none'])}; {_EXPECTED}")
+def _from_csv(path: Path) -> dict[str, list[str]]:
     parts: dict[str, list[str]] = {}
-    for row in rows:
-        parts.setdefault(str(row["split"]), []).append(str(row["class"]))
+    for label, part in rows_of(path, ("class", "split"), _EXPECTED):
+        parts.setdefault(part, []).append(label)
     return parts
 
 

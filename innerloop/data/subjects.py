@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from innerloop.data.files import listed
+from innerloop.data.tables import rows_of
 
 _EXPECTED = (
     'a template such as "{group}_*", a regular expression with one group such as "^(.+)_", or a csv table with the '
@@ -75,11 +75,7 @@ def _by_table(files: Sequence[str], path: Path) -> list[str | None]:
     path = path.expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"there is no table {path}; give {_EXPECTED}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        if not {"file", "group"} <= set(rows.fieldnames or ()):
-            raise ValueError(f"{path} has the columns {listed(rows.fieldnames or ['none'])}; give {_EXPECTED}")
-        table = {row["file"]: row["group"] for row in rows}
+    table = {row[0]: row[1] for row in rows_of(path, ("file", "group"), f"give {_EXPECTED}")}
     often = Counter(file.rpartition("/")[2] for file in files)
     names = {file: name if often[name := file.rpartition("/")[2]] == 1 else file for file in files}
     return [table.get(file) or table.get(names[file]) or None for file in files]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from statistics import fmean
 
 from innerloop.experiments.plan import Training
-from innerloop.experiments.training import Run, body_of
+from innerloop.experiments.training import Run, iterations_of, of_any_seed
 
 
 def rates(trainings: Iterable[Training]) -> dict[Run, float]:
@@ -15,18 +14,18 @@ def rates(trainings: Iterable[Training]) -> dict[Run, float]:
     found: dict[Run, list[float]] = {}
     for training in trainings:
         if training.seconds and training.done:
-            found.setdefault(_any_seed(training.spec), []).append(training.seconds / training.done)
-    return {spec: fmean(each) for spec, each in found.items()}
+            found.setdefault(of_any_seed(training.spec), []).append(training.seconds / training.done)
+    return {run: fmean(each) for run, each in found.items()}
 
 
 def seconds_left(training: Training, rates: Mapping[Run, float]) -> float | None:
     """Of a run, by its own rate if it has begun, else by that of another seed; None: unknown."""
-    left = training.spec.iterations - training.done
+    left = iterations_of(training.spec) - training.done
     if not training.needed or not left:
         return 0.0
     if training.seconds and training.done:
         return left * training.seconds / training.done
-    rate = rates.get(_any_seed(training.spec))
+    rate = rates.get(of_any_seed(training.spec))
     return None if rate is None else left * rate
 
 
@@ -46,9 +45,3 @@ def duration(seconds: float) -> str:
     """For people: 12 min, or 3.5 h."""
     minutes = seconds / 60
     return "a minute" if minutes < 1.5 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-
-
-def _any_seed(spec: Run) -> Run:
-    """For seed 0, on the body of any seed."""
-    body = {"body": "any"} if body_of(spec) else {}
-    return replace(spec, seed=0, **body)  # pyright: ignore  a frozen dataclass

@@ -8,13 +8,14 @@ from __future__ import annotations
 import statistics
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from msgspec import Struct
 
 from innerloop.algorithms import freeze
+from innerloop.data import data_set
 from innerloop.evaluation import evaluate
 from innerloop.experiments.lab import Lab
 from innerloop.inner import InnerLoop
@@ -63,25 +64,25 @@ class Accuracy:
     def answer(self, lab: Lab) -> Scored:
         run = self.run
         if self.tested_by_its_run:
-            return _score(lab.result(run)["test"]["nil" if self.nil else run.algorithm])
-        asked = replace(run, shot=self.shot or run.shot)
-        episodes = lab.test_episodes(asked, self.episodes or run.test_episodes, run.test_query or asked.shot)
+            return _score(lab.result(run)["test"]["nil" if self.nil else run.inner.algorithm])
+        asked = run.where(shot=self.shot or run.problem.shot)
+        episodes = lab.test_episodes(asked, self.episodes or run.problem.test_episodes, asked.problem.queries)
         model = lab.network(run, self.at)
-        found = evaluate(model, episodes, self.predictor(model), chunk_size=lab.how.chunk_size, every_step=False)
+        found = evaluate(model, episodes, self.predictor(model), chunk_size=lab.compute.chunk_size, every_step=False)
         return _score(score_dict(found))
 
     @property
     def tested_by_its_run(self) -> bool:
         """Whether the run's own test at the end of its training has asked the same."""
-        run = self.run
+        problem = self.run.problem
         same = self.frozen == 0 and self.at is None
-        same = same and self.shot in (None, run.shot) and self.episodes in (None, run.test_episodes)
-        return same and (self.nil or bool(run.test_rule().adapt))
+        same = same and self.shot in (None, problem.shot) and self.episodes in (None, problem.test_episodes)
+        return same and (self.nil or bool(self.run.inner.test_rule().adapt))
 
     def predictor(self, model: torch.nn.Module) -> Predictor:
         """What is tested."""
         body = layers_of(model)[: self.frozen]
-        return NIL(way=self.run.way) if self.nil else freeze(self.run.test_rule(), *body)
+        return NIL(way=self.run.problem.way) if self.nil else freeze(self.run.inner.test_rule(), *body)
 
 
 def _score(score: dict[str, Any]) -> Scored:
@@ -112,7 +113,7 @@ class Movement:
         model = lab.network(self.run, self.at)
         episodes = lab.single_tasks(self.run, self.episodes, self.query)
         with _quiet():
-            return change(model, episodes, self.run.test_rule())
+            return change(model, episodes, self.run.inner.test_rule())
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,8 @@ class Likeness:
 
     def common_rule(self) -> InnerLoop | None:
         """The inner loop that both networks are tested with, if it is the same."""
-        rule = self.first.test_rule()
-        return rule if rule.adapt and rule == self.second.test_rule() else None
+        rule = self.first.inner.test_rule()
+        return rule if rule.adapt and rule == self.second.inner.test_rule() else None
 
 
 class Learning(Struct, frozen=True):
@@ -227,10 +228,10 @@ class Timing:
             begun = time.perf_counter()
             if self.what == "training":
                 model.zero_grad()
-                meta_gradient(model, episodes, run.rule())
+                meta_gradient(model, episodes, run.inner.rule())
             else:
                 with torch.no_grad():
-                    run.test_rule()(model, episodes)
+                    run.inner.test_rule()(model, episodes)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds.append(time.perf_counter() - begun)
@@ -241,14 +242,15 @@ class Timing:
 
 def random_episodes(run: Spec, tasks: int, query: int, device: torch.device) -> tuple[tuple[int, int, int], Episodes]:
     """Noise in the shape of a run's images, (c, h, w), and as episodes with `query` query images a class."""
-    channels = 1 if run.data in ("glyphs", "omniglot") else 3
+    problem = run.problem
+    channels, size = data_set(problem.data).channels or 3, problem.size
     generator = torch.Generator().manual_seed(0)
 
     def part(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        x = torch.rand(tasks, run.way * count, run.size, run.size, channels, generator=generator).movedim(-1, 2)
-        return x.to(device), torch.arange(run.way, device=device).repeat_interleave(count).expand(tasks, -1)
+        x = torch.rand(tasks, problem.way * count, size, size, channels, generator=generator).movedim(-1, 2)
+        return x.to(device), torch.arange(problem.way, device=device).repeat_interleave(count).expand(tasks, -1)
 
-    return (channels, run.size, run.size), Episodes(*part(run.shot), *part(query))
+    return (channels, size, size), Episodes(*part(problem.shot), *part(query))
 
 
 def _quiet() -> warnings.catch_warnings[None]:

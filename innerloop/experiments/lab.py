@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,14 +14,11 @@ from innerloop.data import Splits
 from innerloop.data.bank import Bank
 from innerloop.data.episodes import EpisodeStream
 from innerloop.device import device_name, pick_device
-from innerloop.experiments.training import Run, result_of
+from innerloop.experiments.training import Means, Run, result_of
 from innerloop.runs.config import Spec
-from innerloop.runs.images import test_stream
+from innerloop.runs.images import Compute, test_stream
 from innerloop.runs.load import load_learner
-from innerloop.runs.sources import How, open_data
-
-Compute = Callable[[Run], How]
-"""How a run is computed: its device, and where its data lies."""
+from innerloop.runs.sources import open_data
 
 
 @dataclass
@@ -30,25 +26,25 @@ class Lab:
     """Hands out networks and data; remembers on which devices the numbers that it handed out were found."""
 
     store: Path
-    compute: Compute
+    means: Means
     splits: dict[tuple[Any, ...], Splits] = field(default_factory=dict[tuple[Any, ...], Splits])  # opened once
     asked_about: Run | None = None
     found_on: set[str] = field(default_factory=set[str])
 
     def about(self, run: Run) -> Lab:
         """The same lab, for a question about this run."""
-        return Lab(self.store, self.compute, self.splits, run)
+        return Lab(self.store, self.means, self.splits, run)
 
     @cached_property
-    def how(self) -> How:
-        """How the run that the question is about is computed."""
+    def compute(self) -> Compute:
+        """On what the run that the question is about is computed."""
         assert self.asked_about is not None
-        return self.compute(self.asked_about)
+        return self.means(self.asked_about)[0]
 
     @cached_property
     def device(self) -> torch.device:
         """Where it is computed."""
-        device = pick_device(self.how.device)
+        device = pick_device(self.compute.device)
         self.found_on.add(device_name(device))
         return device
 
@@ -66,18 +62,19 @@ class Lab:
 
     def images(self, run: Spec) -> Bank:
         """The test classes of a run's data."""
-        key = (run.data, run.size, run.split)
+        problem = run.problem
+        key = (problem.data, problem.size, problem.split, problem.group_by)
         if key not in self.splits:
-            self.splits[key] = open_data(run, self.compute(run))
+            self.splits[key] = open_data(problem, self.means(run)[1])
         return self.splits[key].test.to(self.device)
 
     def test_episodes(self, run: Spec, episodes: int, query: int) -> EpisodeStream:
         """As a run's own test draws them."""
-        return test_stream(self.images(run), run, episodes, query)
+        return test_stream(self.images(run), run.problem, episodes, query)
 
     def single_tasks(self, run: Spec, episodes: int, query: int) -> EpisodeStream:
         """Test episodes in batches of one task."""
-        return self.images(run).episodes(run.way, run.shot, query, count=episodes)
+        return self.images(run).episodes(run.problem.way, run.problem.shot, query, count=episodes)
 
     def result(self, run: Run) -> dict[str, Any]:
         """What the run found in its own test, on its own device.

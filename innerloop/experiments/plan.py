@@ -11,9 +11,8 @@ from pathlib import Path
 
 from innerloop.device import device_name, pick_device
 from innerloop.experiments.answers import Kept, find_or_why
-from innerloop.experiments.lab import Compute
 from innerloop.experiments.questions import Question
-from innerloop.experiments.training import Run, body_of, result_of
+from innerloop.experiments.training import Means, Run, body_of, iterations_of, result_of
 from innerloop.runs.checkpoint import load_checkpoint
 
 
@@ -54,14 +53,14 @@ def _stands(spec: Run, store: Path) -> Training:
     try:
         result, last = result_of(spec, folder), folder / "last.safetensors"
         if result is not None:
-            return Training(spec, spec.iterations, True, False, result.get("train_seconds"))
+            return Training(spec, iterations_of(spec), True, False, result.get("train_seconds"))
         metadata = load_checkpoint(last).metadata if last.exists() else {}
         return Training(spec, metadata.get("iteration", 0), False, False, metadata.get("seconds"))
     except ValueError as error:  # a damaged file: the run itself will say so, the others go on
         return Training(spec, 0, False, False, damage=str(error))
 
 
-def unanswered(questions: Iterable[Question], store: Path, compute: Compute) -> list[Question]:
+def unanswered(questions: Iterable[Question], store: Path, means: Means) -> list[Question]:
     """The questions that have no answer yet, or a damaged one.
 
     One about the device counts on the device that it was answered on, and on no other.
@@ -71,7 +70,7 @@ def unanswered(questions: Iterable[Question], store: Path, compute: Compute) -> 
         kept = find_or_why(question, store)
         if not isinstance(kept, Kept) or not question.times_the_device:
             return isinstance(kept, Kept)
-        return kept.device == device_name(pick_device(compute(question.subject).device))
+        return kept.device == device_name(pick_device(means(question.subject)[0].device))
 
     return [question for question in questions if not answered(question)]
 

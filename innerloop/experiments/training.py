@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import singledispatch
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,9 +12,9 @@ import torch
 
 from innerloop.rl import config as policies
 from innerloop.runs import config as images
-from innerloop.runs.images import train_images
+from innerloop.runs.images import Compute, train_images
 from innerloop.runs.policies import train_policy
-from innerloop.runs.sources import How
+from innerloop.runs.sources import Source
 from innerloop.runs.trainer import finished
 
 
@@ -25,11 +27,6 @@ class Run(Protocol):
     @property
     def seed(self) -> int:
         """Of all that is random in it."""
-        ...
-
-    @property
-    def iterations(self) -> int:
-        """Outer steps."""
         ...
 
     @property
@@ -48,13 +45,35 @@ class Run(Protocol):
         ...
 
 
+Means = Callable[[Run], tuple[Compute, Source]]
+"""On what a run is computed, and where its data lies."""
+
+
+def iterations_of(run: Run) -> int:
+    """Its outer steps."""
+    schedule: Any = getattr(run, "schedule", run)
+    return schedule.iterations
+
+
 def body_of(run: Run) -> str:
     """The run whose body this one is trained on; empty for most."""
-    return getattr(run, "body", "")
+    return run.inner.body if isinstance(run, images.Spec) else ""
+
+
+def data_of(run: Run) -> str:
+    """The name or the folder of its images; empty where it has none."""
+    return run.problem.data if isinstance(run, images.Spec) else ""
+
+
+def of_any_seed(run: Run) -> Run:
+    """The same for runs that differ in their seed alone, or in the seed of their body."""
+    if isinstance(run, images.Spec):
+        return run.where(seed=0, body="any" if run.inner.body else "")
+    return replace(run, seed=0)  # pyright: ignore  a frozen dataclass
 
 
 @singledispatch
-def train(run: Run, folder: Path, how: How) -> dict[str, Any]:  # noqa: ARG001  what is registered has them
+def train(run: Run, folder: Path, compute: Compute, source: Source) -> dict[str, Any]:  # noqa: ARG001  what is registered has them
     """Train a run in its folder, going on where it was stopped; its result."""
     raise TypeError(f"no way to train {run!r}: register one, @train.register")
 
@@ -75,17 +94,17 @@ def result_of(run: Run, folder: Path) -> dict[str, Any] | None:
 
 
 @train.register
-def _(run: images.Spec, folder: Path, how: How) -> dict[str, Any]:
-    return train_images(run, folder, how)
+def _(run: images.Spec, folder: Path, compute: Compute, source: Source) -> dict[str, Any]:
+    return train_images(run, folder, compute, source)
 
 
 @as_json.register
 def _(run: images.Spec) -> dict[str, Any]:
-    return images.as_dict(run)
+    return run.as_json()
 
 
 @train.register
-def _(run: policies.Settings, folder: Path, how: How) -> dict[str, Any]:  # noqa: ARG001  it has no images
+def _(run: policies.Settings, folder: Path, compute: Compute, source: Source) -> dict[str, Any]:  # noqa: ARG001
     return train_policy(run, folder, threads=torch.get_num_threads())
 
 

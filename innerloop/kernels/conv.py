@@ -1,5 +1,7 @@
 """Convolution on a CPU: its second derivative is made of the same three fast kernels, and it loops over tasks.
 
+On other devices it is PyTorch's own, unless `per_task_conv.choosing` says how tasks are convolved.
+
 PyTorch's own second derivative asks for convolutions with kernels as large as the image, one group of channels after
 the other. But a convolution is linear in the image x and in the weight w, so its first derivative maps g to
 
@@ -20,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.kernels.function import lowered, signed, written_out
+from innerloop.kernels.per_task_conv import chosen, conv2d, conv2d_gradients, is_choosing
 from innerloop.kernels.task_axis import Dims, each_task, tasks_first
 
 _Pads = tuple[int, int, int, int]  # left, right, top, bottom
@@ -28,7 +31,7 @@ _Maybe = Tensor | None
 
 def convolve(x: Tensor, weight: Tensor, stride: int, pads: _Pads) -> Tensor:
     """As `F.conv2d` of x, (n, c, h, w), with this many zeros on its left, right, top and bottom, without a bias."""
-    if x.device.type == "cpu" and written_out(x):
+    if (x.device.type == "cpu" or is_choosing()) and written_out(x):
         return _Convolve.apply(*lowered(x, weight), stride, pads)[0]
     padding, x = (pads[0], x) if _even(pads) else (0, F.pad(x, pads))
     return F.conv2d(x, weight, None, stride, padding)
@@ -40,12 +43,14 @@ class _Convolve(torch.autograd.Function):
     @staticmethod
     @signed
     def forward(x: Tensor, w: Tensor, stride: int, pads: _Pads) -> tuple[Tensor, _Maybe]:
-        if x.ndim > 4:
+        if x.ndim > 4 and not is_choosing():  # padded task by task, too: it is still in the cache then
             return each_task(lambda x, w: _Convolve.forward(x, w, stride, pads), x, w)
-        if _even(pads):
-            return _conv2d(x, w, stride, pads[0]), None
-        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, *pads)).permute(0, 3, 1, 2)  # channels last from here on
-        return _conv2d(padded, w, stride, 0), padded
+        if x.ndim > 5:  # a vmap in a vmap: both axes are of tasks
+            return _unflat(x.shape[:-4], _Convolve.forward(x.flatten(0, -5), w.flatten(0, -5), stride, pads))
+        padded = None if _even(pads) else _padded(x, pads)
+        inputs, how = (x, (stride, pads[0])) if padded is None else (padded, (stride, 0))
+        forward = conv2d if x.ndim == 4 else chosen(inputs, w, *how).forward
+        return forward(inputs, w, *how), padded
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, _Maybe]) -> None:
@@ -82,16 +87,19 @@ class _Gradients(torch.autograd.Function):
     def forward(
         g: Tensor, x: Tensor, w: Tensor, padded: _Maybe, stride: int, pads: _Pads, wanted: tuple[bool, bool]
     ) -> tuple[_Maybe, _Maybe]:
-        if g.ndim > 4:
+        if g.ndim > 4 and not is_choosing():
             return each_task(lambda *task: _Gradients.forward(*task, stride, pads, wanted), g, x, w, padded)
-        how = ([stride] * 2, [pads[0] if padded is None else 0] * 2, [1, 1], False, [0, 0], 1)
-        inputs = x if padded is None else padded
-        by_x, by_w, _ = torch.ops.aten.convolution_backward(g, inputs, w, None, *how, [*wanted, False])
-        if wanted[0] and padded is not None:
+        if g.ndim > 5:
+            flat = (None if part is None else part.flatten(0, -5) for part in (g, x, w, padded))
+            return _unflat(g.shape[:-4], _Gradients.forward(*flat, stride, pads, wanted))
+        inputs, how = (x, (stride, pads[0])) if padded is None else (padded, (stride, 0))
+        gradients = conv2d_gradients if g.ndim == 4 else chosen(inputs, w, *how).gradients
+        by_x, by_w = gradients(g, inputs, w, *how, wanted)
+        if by_x is not None and padded is not None:
             by_x = by_x[..., pads[2] : by_x.shape[-2] - pads[3], pads[0] : by_x.shape[-1] - pads[1]]
-        if wanted[0] and x.is_contiguous():
+        if by_x is not None and x.is_contiguous():
             by_x = by_x.contiguous()  # what stands before is not used to channels last: some norms die of it under vmap
-        return by_x if wanted[0] else None, by_w if wanted[1] else None
+        return by_x, by_w
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[_Maybe, ...]) -> None:  # noqa: ARG004
@@ -122,12 +130,13 @@ class _Gradients(torch.autograd.Function):
         return results, tuple(part if part is None else 0 for part in results)
 
 
-def _conv2d(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
-    """In the type of x and w, whatever autocast says where a derivative is computed."""
-    if torch.is_autocast_enabled("cpu"):
-        with torch.autocast("cpu", enabled=False):
-            return F.conv2d(x, w, None, stride, padding)
-    return F.conv2d(x, w, None, stride, padding)
+def _unflat(leading: torch.Size, parts: tuple[_Maybe, ...]) -> tuple[Any, ...]:
+    return tuple(None if part is None else part.unflatten(0, leading) for part in parts)
+
+
+def _padded(x: Tensor, pads: _Pads) -> Tensor:
+    """With its zeros, and channels last from here on."""
+    return F.pad(x.movedim(-3, -1), (0, 0, *pads)).movedim(-1, -3)
 
 
 def _even(pads: _Pads) -> bool:

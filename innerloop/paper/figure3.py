@@ -36,7 +36,7 @@ def over_training(scale: Scale, problem: str) -> dict[Hashable, Question]:
     found: dict[Hashable, Question] = {}
     for i, seed in product(range(1, _CHECKPOINTS + 1), range(scale.seeds)):
         run = training(scale, problem, "maml", seed)
-        at = i * run.keep
+        at = i * run.schedule.keep
         found[Asked("change", at, seed)] = Movement(run, scale.counts["compared"], at=at)
         for frozen in range(len(FROZEN)):
             found[Asked("accuracy", at, seed, frozen)] = Accuracy(

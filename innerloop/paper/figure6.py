@@ -33,7 +33,9 @@ def questions(scale: Scale) -> dict[Hashable, Question]:
     found: dict[Hashable, Question] = {}
     for problem, i, seed in product(MINI, range(_CHECKPOINTS), range(scale.seeds)):
         run = training(scale, problem, "maml", seed)
-        found[Asked(problem, i * run.keep, seed)] = Movement(run, scale.counts["compared"], at=i * run.keep)
+        found[Asked(problem, i * run.schedule.keep, seed)] = Movement(
+            run, scale.counts["compared"], at=i * run.schedule.keep
+        )
     return found
 
 

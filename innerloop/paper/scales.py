@@ -13,7 +13,6 @@ training ("checkpoint", Figures 3 and 9), the calls of a timing ("batches").
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -38,37 +37,37 @@ def training(scale: Scale, problem: str, regime: Regime, seed: int) -> Spec:
     if regime in ("multiclass", "random"):
         base = scale.problems[problem.replace("5shot", "1shot")]
     if regime == "random":
-        return replace(base, algorithm="anil", iterations=0, keep=0, seed=seed)
-    return replace(base, algorithm=regime, seed=seed)
+        return base.where(algorithm="anil", iterations=0, keep=0, seed=seed)
+    return base.where(algorithm=regime, seed=seed)
 
 
 def head_on(scale: Scale, problem: str, regime: Regime, seed: int) -> Spec:
     """A head trained on the frozen body of `training` (Appendix D.1), for a fifth of its iterations."""
     base, body = scale.problems[problem], training(scale, problem, regime, seed)
-    return replace(base, algorithm="anil", body=body.name, iterations=-(-base.iterations // 5), keep=0, seed=seed)
+    return base.where(algorithm="anil", body=body.name, iterations=-(-base.schedule.iterations // 5), keep=0, seed=seed)
 
 
 def timed(scale: Scale, problem: str, regime: Regime) -> Spec:
     """What Table 6 times: the paper's own settings where the numbers mean something, since no training is needed."""
     base = _PAPER[problem] if scale.judged else scale.problems[problem]
-    return replace(base, algorithm=regime)
+    return base.where(algorithm=regime)
 
 
-def settings(problem: Spec) -> dict[str, str]:
+def settings(base: Spec) -> dict[str, str]:
     """What the report lists of a problem's settings."""
     return {
-        "data": problem.data,
-        "image size": f"{problem.size} px",
-        "filters": str(problem.width),
-        "tasks a batch": str(problem.tasks),
-        "iterations": f"{problem.iterations:,}",
-        "test episodes": f"{problem.test_episodes:,}",
+        "data": base.problem.data,
+        "image size": f"{base.problem.size} px",
+        "filters": str(base.model.width),
+        "tasks a batch": str(base.outer.meta_batch),
+        "iterations": f"{base.schedule.iterations:,}",
+        "test episodes": f"{base.problem.test_episodes:,}",
     }
 
 
 _TINY = {
-    "data": "glyphs", "size": 28, "width": 8, "tasks": 2, "steps": 2, "iterations": 12, "val_every": 6, "split": "",
-    "val_episodes": 10, "test_episodes": 20, "test_steps": 3, "meta_lr": 3e-3, "log_every": 2,
+    "data": "glyphs", "size": 28, "width": 8, "meta_batch": 2, "steps": 2, "iterations": 12, "val_every": 6,
+    "split": "", "val_episodes": 10, "test_episodes": 20, "test_steps": 3, "meta_lr": 3e-3, "log_every": 2,
 }  # fmt: skip
 _PAPER = {
     OMNI1: PRESETS["omniglot-20way-1shot"],
@@ -76,12 +75,12 @@ _PAPER = {
     MINI1: PRESETS["mini-imagenet-5way-1shot"],
     MINI5: PRESETS["mini-imagenet-5way-5shot"],
 }
-_SMOKE = {problem: replace(spec, **_TINY) for problem, spec in _PAPER.items()}
+_SMOKE = {problem: spec.where(**_TINY) for problem, spec in _PAPER.items()}
 _SMALL = {
-    OMNI1: replace(_PAPER[OMNI1], tasks=4, iterations=1800, head_std=None),
-    OMNI5: replace(_PAPER[OMNI5], tasks=2, iterations=600, val_every=200, head_std=None),
-    MINI1: replace(_PAPER[MINI1], size=42, halvings=3, iterations=2400),
-    MINI5: replace(_PAPER[MINI5], size=42, halvings=3, iterations=2400, val_every=300),
+    OMNI1: _PAPER[OMNI1].where(meta_batch=4, iterations=1800, head_std=None),
+    OMNI5: _PAPER[OMNI5].where(meta_batch=2, iterations=600, val_every=200, head_std=None),
+    MINI1: _PAPER[MINI1].where(size=42, halvings=3, iterations=2400),
+    MINI5: _PAPER[MINI5].where(size=42, halvings=3, iterations=2400, val_every=300),
 }
 
 
@@ -89,7 +88,7 @@ def _scale(
     name: str, seeds: int, about: str, problems: dict[str, Spec], counts: dict[str, int], *, judged: bool = True
 ) -> Scale:
     """Checkpoints are kept after a third, two thirds and all of the iterations (Figures 3, 6 and 9)."""
-    kept = {problem: replace(spec, keep=spec.iterations // 3) for problem, spec in problems.items()}
+    kept = {problem: spec.where(keep=spec.schedule.iterations // 3) for problem, spec in problems.items()}
     return Scale(name, seeds, about, MappingProxyType(kept), MappingProxyType(counts), judged)
 
 

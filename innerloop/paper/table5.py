@@ -23,8 +23,8 @@ _MAML, _ANIL, _MULTICLASS, _MULTITASK, _RANDOM, _NIL = ROWS
 
 def cell(scale: Scale, row: str, column: str, repeat: int) -> Cell:
     """The features of a body, tested with NIL."""
-    run, shot = training(scale, column, ROWS[row], repeat), scale.problems[column].shot
-    return accuracy(run, nil=True, shot=None if shot == run.shot else shot)
+    run, shot = training(scale, column, ROWS[row], repeat), scale.problems[column].problem.shot
+    return accuracy(run, nil=True, shot=None if shot == run.problem.shot else shot)
 
 
 def _best(mean: dict[tuple[str, str], float]) -> bool:

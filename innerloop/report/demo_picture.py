@@ -61,7 +61,7 @@ def _draw_episode(figure: Any, learner: Learner, stream: EpisodeStream, score: S
     batch, place = divmod(usual, stream.tasks)
     episodes = stream.at(torch.tensor(batch))
     episodes = type(episodes)(*(part[place : place + 1] for part in episodes))
-    answers = learner.spec.test_rule()(learner.model.cpu(), episodes)[-1, 0].argmax(-1).view(stream.way, -1)
+    answers = learner.spec.inner.test_rule()(learner.model.cpu(), episodes)[-1, 0].argmax(-1).view(stream.way, -1)
     support = episodes.support_x[0].view(stream.way, stream.shot, *episodes.support_x.shape[2:])
     query = episodes.query_x[0].view(stream.way, stream.query, *episodes.query_x.shape[2:])
     shown = min(stream.query, 5)

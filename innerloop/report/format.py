@@ -8,6 +8,7 @@ from innerloop.experiments.exhibits import Exhibit, Figure, Panel, Panels, Table
 from innerloop.experiments.panel import LAYERS
 from innerloop.experiments.scale import Scale
 from innerloop.experiments.study import Study
+from innerloop.experiments.training import data_of
 from innerloop.report.collect import Entry, Result
 
 MARKS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "not enough runs": "…"}
@@ -170,7 +171,7 @@ def panel_numbers(panel: Panel) -> list[list[str]]:
 
 def command(study: Study, exhibit: Exhibit, scale: Scale) -> str:
     """What makes an exhibit."""
-    data = dict.fromkeys(getattr(run, "data", "") for question in exhibit.questions(scale) for run in question.runs)
+    data = dict.fromkeys(data_of(run) for question in exhibit.questions(scale) for run in question.runs)
     flags = "".join(f" --{name} PATH" for name in data if name in _SOURCES)
     return f"{study.command} run {exhibit.name} --scale {scale.name} --seeds {scale.seeds}{flags}"
 

@@ -1,10 +1,8 @@
-"""The settings of a run, as one frozen value: two runs are the same run where these are equal."""
+"""The settings of a run on few-shot images, a frozen value a room: two runs are the same where these are equal."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -14,44 +12,52 @@ from innerloop import algorithms, models
 from innerloop.inner import InnerLoop
 from innerloop.norm import TaskNorm
 from innerloop.predictors import NIL, Predictor
+from innerloop.runs import settings
+from innerloop.runs.trainer import Schedule
 
 Algorithm = Literal["maml", "fomaml", "anil", "boil", "nil", "multitask", "multiclass"]
+WITHOUT_INNER_LOOP = ("nil", "multitask", "multiclass")
 
 
 @dataclass(frozen=True)
-class Spec:
-    """Everything that decides a run's numbers. Learning rates are for a loss that is a mean over items."""
+class FewShot:
+    """The problem: what is classified, and how many examples of it there are."""
 
     data: str = "glyphs"
     """glyphs, omniglot, mini-imagenet, or a folder with one sub-folder of images a class"""
-    algorithm: Algorithm = "anil"
-    """what adapts in the inner loop: all (maml, fomaml), the head (anil), all but the head (boil); or no inner loop:
-    cosine to the support features (nil), one head for all tasks (multitask), or for all classes (multiclass)"""
-    adapt: tuple[str, ...] = ()
-    """instead of the algorithm's choice: shell patterns over parameter names, "!" takes names away again"""
+    size: int = 84
+    """pixels a side of an image"""
+    split: str = ""
+    """of omniglot: reference or official; of a folder: a split file; else empty"""
+    group_by: str = ""
+    """of a folder, which images show the same (a patient, a film, a physical sign) and never stand on both sides of a
+    task: a template for file names such as {group}_*, a regular expression with one group, or a csv table"""
     way: int = 5
     """classes of a task"""
     shot: int = 1
     """support images a class"""
     query: int = 15
     """query images a class in training and validation"""
-    tasks: int = 4
-    """tasks of a meta batch"""
-    steps: int = 5
-    """inner steps in training"""
-    lr: float = 0.05
-    """inner learning rate"""
-    meta_lr: float = 1e-3
-    """Adam's learning rate in the outer loop"""
-    clip: float | None = None
-    """clip each element of the meta-gradient to [-clip, clip]"""
-    iterations: int = 10_000
-    """meta-training steps; 0 leaves the first weights as they are (random features)"""
-    body: str = ""
-    """a trained run, or a run beside this one, whose network without its head is taken and stays as it is: only the
-    head is trained"""
-    keep: int = 0
-    """iterations between checkpoints that are kept for later analyses; 0 keeps none"""
+    val_episodes: int = 100
+    """episodes of a validation, the same each time"""
+    test_episodes: int = 600
+    """episodes of the test, the same for every run on this data"""
+    test_query: int | None = None
+    """query images a class in the test; as many as shots if not given"""
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "size", "way", "shot", "query", "val_episodes", "test_episodes", "test_query")
+
+    @property
+    def queries(self) -> int:
+        """Query images a class in the test."""
+        return self.test_query or self.shot
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network."""
+
     network: Literal["conv4", "resnet12"] = "conv4"
     """the network's kind"""
     width: int = 32
@@ -68,100 +74,22 @@ class Spec:
     """whether the norm has a scale besides its shift"""
     norm_eps: float = 1e-5
     """added to the variance"""
-    norm_adapts: bool = False
-    """whether the inner loop adapts the norm's shift and scale"""
-    size: int = 84
-    """pixels a side of an image"""
-    split: str = ""
-    """of omniglot: reference or official; of a folder: a split file; else empty"""
-    seed: int = 0
-    """of the first weights and the training episodes"""
-    val_every: int = 500
-    """iterations between validations, which choose the best checkpoint"""
-    val_episodes: int = 100
-    """episodes of a validation, the same each time"""
-    log_every: int = 10
-    """iterations averaged into one line of metrics"""
-    test_episodes: int = 600
-    """episodes of the test, the same for every run on this data"""
-    test_query: int | None = None
-    """query images a class in the test; as many as shots if not given"""
-    test_steps: int = 10
-    """inner steps in the test and in validation"""
 
     def __post_init__(self) -> None:
-        counts = ("way", "shot", "query", "tasks", "val_every", "val_episodes", "log_every", "width")
-        for name in (*counts, "test_episodes", "test_query", "size"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("steps", "test_steps", "iterations", "keep"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("lr", "meta_lr", "clip", "head_std", "norm_eps"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.meta_lr > 1e37:  # Adam divides it by 0.1 in its first step, in single precision
-            raise ValueError(f"meta_lr must be at most 1e37, got {self.meta_lr}")
+        _at_least(1, self, "width")
+        _above_zero(self, "head_std", "norm_eps")
         if not 0 <= self.halvings <= 4:
             raise ValueError(f"halvings must be 0 to 4, since conv4 has four blocks, got {self.halvings}")
-        if self.body and self.algorithm != "anil":
-            raise ValueError(f"only the head is trained on another run's body: --algorithm anil, not {self.algorithm}")
 
-    @property
-    def key(self) -> str:
-        """Eight hexadecimal digits that name these settings."""
-        return digest(self)
-
-    @property
-    def title(self) -> str:
-        """A readable name, such as omniglot-20way-1shot-anil-seed0."""
-        data = self.data.rstrip("/").rpartition("/")[2]
-        kind = "random" if self.iterations == 0 else "head" if self.body else self.algorithm
-        return f"{data}-{self.way}way-{self.shot}shot-{kind}-seed{self.seed}"
-
-    @property
-    def name(self) -> str:
-        """The title and the key."""
-        return f"{self.title}-{self.key}"
-
-    @property
-    def folder(self) -> str:
-        """A name for the run's folder that it keeps when it is made longer."""
-        return f"{self.title}-{replace(self, iterations=Spec.iterations).key}"
-
-    def rule(self) -> InnerLoop:
-        """The inner loop in training; none for nil, multitask and multiclass."""
-        if self.algorithm in ("nil", "multitask", "multiclass"):
-            return InnerLoop((), 0)
-        rule = getattr(algorithms, self.algorithm)(self.steps, self.lr)
-        patterns = self.adapt or rule.adapt
-        frozen = () if self.norm_adapts or self.adapt or self.algorithm == "anil" else ("!*norm*",)
-        return replace(rule, adapt=(*patterns, *frozen))
-
-    def test_rule(self) -> InnerLoop:
-        """The inner loop in validation and test; none for nil, multitask and multiclass."""
-        rule = self.rule()
-        return replace(rule, steps=self.test_steps) if rule.adapt else rule
-
-    def predictor(self) -> Predictor:
-        """What is trained."""
-        return NIL(way=self.way) if self.algorithm == "nil" else self.rule()
-
-    def test_predictor(self) -> Predictor:
-        """What validation and test use: the inner loop, or NIL where there is none."""
-        rule = self.test_rule()
-        return rule if rule.adapt else NIL(way=self.way)
-
-    def build(self, shape: tuple[int, int, int], *, way: int | None = None) -> nn.Sequential:
-        """The network for images of `shape`, (c, h, w), with its first weights drawn from `seed`.
+    def build(self, shape: tuple[int, int, int], way: int, seed: int) -> nn.Sequential:
+        """The network for images of `shape`, (c, h, w), with `way` outputs and first weights drawn from `seed`.
 
         Raises:
             ValueError: the images are too small.
         """
         channels, size, _ = shape
-        way = way or self.way
         norm = partial(TaskNorm, scale=self.norm_scale, eps=self.norm_eps)
-        generator = Generator().manual_seed(self.seed)
+        generator = Generator().manual_seed(seed)
         if self.network == "resnet12":
             widths = tuple(round(width * self.width / 64) for width in (64, 160, 320, 640))
             return models.resnet12(way, channels=channels, size=size, widths=widths, norm=norm, generator=generator)
@@ -179,32 +107,143 @@ class Spec:
         )
 
 
-ADDED: dict[str, Any] = {"halvings": 4}
-"""Settings that came after the first runs were kept by name, with the values that runs without them have."""
+@dataclass(frozen=True)
+class Inner:
+    """The algorithm: what adapts to a task, and how far. Learning rates are for a loss that is a mean over items."""
+
+    algorithm: Algorithm = "anil"
+    """what adapts in the inner loop: all (maml, fomaml), the head (anil), all but the head (boil); or no inner loop:
+    cosine to the support features (nil), one head for all tasks (multitask), or for all classes (multiclass)"""
+    adapt: tuple[str, ...] = ()
+    """instead of the algorithm's choice: shell patterns over parameter names, "!" takes names away again"""
+    norm_adapts: bool = False
+    """whether the inner loop adapts the norm's shift and scale"""
+    steps: int = 5
+    """inner steps in training"""
+    test_steps: int = 10
+    """inner steps in the test and in validation"""
+    lr: float = 0.05
+    """inner learning rate"""
+    body: str = ""
+    """a trained run, or a run beside this one, whose network without its head is taken and stays as it is: only the
+    head is trained"""
+
+    def __post_init__(self) -> None:
+        _at_least(0, self, "steps", "test_steps")
+        _above_zero(self, "lr")
+        if self.body and self.algorithm != "anil":
+            raise ValueError(f"only the head is trained on another run's body: --algorithm anil, not {self.algorithm}")
+
+    def rule(self) -> InnerLoop:
+        """The inner loop in training; none for nil, multitask and multiclass."""
+        if self.algorithm in WITHOUT_INNER_LOOP:
+            return InnerLoop((), 0)
+        rule = getattr(algorithms, self.algorithm)(self.steps, self.lr)
+        patterns = self.adapt or rule.adapt
+        frozen = () if self.norm_adapts or self.adapt or self.algorithm == "anil" else ("!*norm*",)
+        return replace(rule, adapt=(*patterns, *frozen))
+
+    def test_rule(self) -> InnerLoop:
+        """The inner loop in validation and test; none for nil, multitask and multiclass."""
+        rule = self.rule()
+        return replace(rule, steps=self.test_steps) if rule.adapt else rule
+
+    def predictor(self, way: int) -> Predictor:
+        """What is trained, for tasks of so many ways."""
+        return NIL(way=way) if self.algorithm == "nil" else self.rule()
+
+    def test_predictor(self, way: int) -> Predictor:
+        """What validation and test use: the inner loop, or NIL where there is none."""
+        rule = self.test_rule()
+        return rule if rule.adapt else NIL(way=way)
 
 
-def digest(settings: Any) -> str:
-    """Eight hexadecimal digits that name a dataclass; settings `ADDED` later do not change the names before them."""
+@dataclass(frozen=True)
+class Outer:
+    """The outer loop: Adam on the meta-gradient."""
 
-    def named(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {key: value for key, value in items if key not in ADDED or value != ADDED[key]}
+    meta_batch: int = 4
+    """tasks of a meta batch"""
+    meta_lr: float = 1e-3
+    """Adam's learning rate in the outer loop"""
+    clip: float | None = None
+    """clip each element of the meta-gradient to [-clip, clip]"""
 
-    text = json.dumps(asdict(settings, dict_factory=named))
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+    def __post_init__(self) -> None:
+        _at_least(1, self, "meta_batch")
+        _above_zero(self, "meta_lr", "clip")
+        if self.meta_lr > 1e37:  # Adam divides it by 0.1 in its first step, in single precision
+            raise ValueError(f"meta_lr must be at most 1e37, got {self.meta_lr}")
 
 
-def as_dict(spec: Spec) -> dict[str, Any]:
-    """As JSON holds it: lists for tuples."""
-    return json.loads(json.dumps(asdict(spec)))
+@dataclass(frozen=True)
+class Spec:
+    """Everything that decides a run's numbers."""
+
+    problem: FewShot = field(default_factory=FewShot)
+    model: Model = field(default_factory=Model)
+    inner: Inner = field(default_factory=Inner)
+    outer: Outer = field(default_factory=Outer)
+    schedule: Schedule = field(default_factory=Schedule)
+    seed: int = 0
+    """of the first weights and the training episodes"""
+
+    def where(self, **changes: Any) -> Spec:
+        """These settings with some of them changed, by the names of the flags: `spec.where(way=20, lr=0.1)`.
+
+        Raises:
+            ValueError: there is no such setting, or it takes no such value.
+        """
+        return settings.where(self, **changes)
+
+    def as_json(self) -> dict[str, Any]:
+        """What differs from the defaults, by name."""
+        return settings.as_json(self)
+
+    @staticmethod
+    def from_json(values: Any) -> Spec:
+        """Back from JSON.
+
+        Raises:
+            ValueError: a setting is unknown, as one of another version is, or of another type.
+        """
+        return settings.from_json(values, Spec())
+
+    @property
+    def key(self) -> str:
+        """Eight hexadecimal digits that name these settings."""
+        return settings.digest(self.as_json())
+
+    @property
+    def title(self) -> str:
+        """A readable name, such as omniglot-20way-1shot-anil-seed0."""
+        data = self.problem.data.rstrip("/").rpartition("/")[2]
+        kind = "random" if self.schedule.iterations == 0 else "head" if self.inner.body else self.inner.algorithm
+        return f"{data}-{self.problem.way}way-{self.problem.shot}shot-{kind}-seed{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """The title and the key."""
+        return f"{self.title}-{self.key}"
+
+    @property
+    def folder(self) -> str:
+        """A name for the run's folder that it keeps when it is made longer."""
+        return f"{self.title}-{self.where(iterations=Schedule.iterations).key}"
+
+    def build(self, shape: tuple[int, int, int], *, way: int | None = None) -> nn.Sequential:
+        """The network for images of `shape`, (c, h, w), before its training; see `Model.build`."""
+        return self.model.build(shape, way or self.problem.way, self.seed)
 
 
-def from_dict(values: dict[str, Any]) -> Spec:
-    """Back from JSON.
+def _at_least(least: int, settings: Any, *names: str) -> None:
+    said = "must be at least 1" if least else "must not be negative"
+    for name in names:
+        if (value := getattr(settings, name)) is not None and value < least:
+            raise ValueError(f"{name} {said}, got {value}")
 
-    Raises:
-        ValueError: a setting is unknown, as one of a newer version is.
-    """
-    unknown = set(values) - {field.name for field in fields(Spec)}
-    if unknown:
-        raise ValueError(f"unknown settings {', '.join(sorted(unknown))}: written by another version of innerloop")
-    return Spec(**{**values, "adapt": tuple(values.get("adapt", ()))})
+
+def _above_zero(settings: Any, *names: str) -> None:
+    for name in names:
+        if (value := getattr(settings, name)) is not None and not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}")

@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any
 
 from innerloop.runs.checkpoint import write_whole
-from innerloop.runs.config import ADDED
 
 
 class Busy(ValueError):
@@ -85,10 +84,13 @@ def alone(lock: Path, where: Path) -> Iterator[None]:
 
 
 def _compare(there: dict[str, Any], here: dict[str, Any], out: Path) -> None:
+    def value(settings: Mapping[str, Any], key: str) -> str:
+        return repr(settings[key]) if key in settings else "the default"
+
     other = [
-        f"{key}: {there.get(key, ADDED.get(key))!r} there, {here.get(key)!r} now"
+        f"{key}: {value(there, key)} there, {value(here, key)} now"
         for key in sorted(here.keys() | there.keys())
-        if there.get(key, ADDED.get(key)) != here.get(key) and key != "iterations"
+        if there.get(key) != here.get(key) and key != "iterations"
     ]
     if other:
         raise ValueError(f"{out} holds a run with other settings ({'; '.join(other)}). Choose another --out.")

@@ -4,40 +4,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from innerloop.data import NAMES, Splits
+from innerloop.data import Splits, data_set
 from innerloop.data.bank import Bank
 from innerloop.data.episodes import EpisodeStream, LabelledStream
 from innerloop.device import pick_device
 from innerloop.evaluation import Score, evaluate
 from innerloop.norm import describe_statistics
 from innerloop.outer import Step, meta_train
-from innerloop.parallel.captured import Captured
+from innerloop.parallel.captured import Capture, Captured
 from innerloop.parallel.ranks import RankedStep, Ranks, lead_or_follow
+from innerloop.parallel.recorded import RecordedPredictor
 from innerloop.parallel.step import Measured, OuterStep
 from innerloop.parallel.together import Together
 from innerloop.params import chosen
 from innerloop.predictors import NIL, Predictor
 from innerloop.runs.checkpoint import load_checkpoint, load_weights, pack_optimizer, unpack_optimizer
-from innerloop.runs.config import Spec, as_dict
+from innerloop.runs.config import FewShot, Spec
 from innerloop.runs.folder import Stop
 from innerloop.runs.load import best_of
 from innerloop.runs.problem import Validation
-from innerloop.runs.sources import How, classes_of, from_where_it_was, open_data, wherever_one_is
+from innerloop.runs.sources import Source, classes_of, open_data
 from innerloop.runs.together import Outcome, train_together
-from innerloop.runs.trainer import Logging, Schedule, Training, finished, train, training
+from innerloop.runs.trainer import Logging, Training, finished, train, training
 
 Stepper = Callable[[OuterStep], Callable[[int], Measured]]
 """Makes of an outer step what takes it by its number: alone, over several ranks, with other seeds."""
 
 
-def train_images(spec: Spec, out: Path, how: How, logging: Logging | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Compute:
+    """On what a run is computed; none of it changes what is learnt."""
+
+    device: str = "auto"
+    """cpu, cuda, or the best there is"""
+    chunk_size: int | None = None
+    """tasks in memory at once; fewer need less memory"""
+    capture: Capture = "auto"
+    """on a GPU, auto runs a training step or a validation as one CUDA graph; off starts its kernels one by one"""
+
+
+def train_images(
+    spec: Spec, out: Path, compute: Compute | None = None, source: Source | None = None, logging: Logging | None = None
+) -> dict[str, Any]:
     """Meta-train as `spec` says in the folder `out`, going on where an earlier start of it stopped; then test.
 
     The folder holds what `trainer.train` says; the content of result.json is returned.
@@ -47,21 +62,21 @@ def train_images(spec: Spec, out: Path, how: How, logging: Logging | None = None
         OSError: the folder cannot be written, or the disk is full; the last checkpoint stays good.
         Interrupted: Ctrl-C or SIGTERM; what was done is saved.
     """
-    schedule = Schedule(spec.iterations, spec.val_every, spec.log_every, spec.keep)
+    how, lies = compute or Compute(), source or Source()
 
     def ranked(ranks: Ranks, device: str, known: Mapping[str, Any] | None = None) -> FewShotImages | None:
-        ranks.check_tasks(1 if spec.algorithm == "multiclass" else spec.tasks)
+        ranks.check_tasks(1 if spec.inner.algorithm == "multiclass" else spec.outer.meta_batch)
         same = {"settings": spec.key, "torch": torch.__version__}
         own = replace(how, device=device)
-        return ranks.start(lambda known: FewShotImages(spec, out, own, known, ranks.stepper), same, known)
+        return ranks.start(lambda known: FewShotImages(spec, out, own, lies, known, ranks.stepper), same, known)
 
     def lead(ranks: Ranks | None, device: str) -> dict[str, Any]:
         def start(known: Mapping[str, Any]) -> FewShotImages:
-            problem = ranked(ranks, device, known) if ranks else FewShotImages(spec, out, how, known)
+            problem = ranked(ranks, device, known) if ranks else FewShotImages(spec, out, how, lies, known)
             assert problem  # rank 0 has something to train
             return problem
 
-        return train(start, schedule, out, as_dict(spec), logging)
+        return train(start, spec.schedule, out, spec.as_json(), logging)
 
     def follow(ranks: Ranks, device: str) -> None:
         if problem := ranked(ranks, device):
@@ -71,7 +86,11 @@ def train_images(spec: Spec, out: Path, how: How, logging: Logging | None = None
 
 
 def train_images_together(
-    specs: Sequence[Spec], folders: Sequence[Path], how: How, logging: Logging | None = None
+    specs: Sequence[Spec],
+    folders: Sequence[Path],
+    compute: Compute | None = None,
+    source: Source | None = None,
+    logging: Logging | None = None,
 ) -> list[Outcome]:
     """As `train_images` for runs that differ in their seed alone: they take their steps as one.
 
@@ -84,21 +103,21 @@ def train_images_together(
     """
     if len({replace(spec, seed=0) for spec in specs}) > 1:
         raise ValueError("only runs that differ in nothing but their seed train as one")
+    how, lies = compute or Compute(), source or Source()
     company = Together(how.capture)
 
     def made(spec: Spec, out: Path) -> Callable[[Stop], Training]:
         def start(known: Mapping[str, Any]) -> FewShotImages:
-            return FewShotImages(spec, out, how, known, company.join)
+            return FewShotImages(spec, out, how, lies, known, company.join)
 
-        schedule = Schedule(spec.iterations, spec.val_every, spec.log_every, spec.keep)
-        return lambda stop: training(start, schedule, out, as_dict(spec), logging, stop)
+        return lambda stop: training(start, spec.schedule, out, spec.as_json(), logging, stop)
 
     return train_together([made(*each) for each in zip(specs, folders, strict=True)])
 
 
 def result_of(spec: Spec, out: Path) -> dict[str, Any] | None:
     """The result of a run that is finished; None of one that is not, or of another one; see `trainer.finished`."""
-    return finished(out, as_dict(spec))
+    return finished(out, spec.as_json())
 
 
 class FewShotImages:
@@ -107,9 +126,10 @@ class FewShotImages:
     Args:
         spec: the settings.
         out: the run's folder; a body to train a head on may lie beside it.
-        how: the device, and where the images lie.
+        compute: the device.
+        source: where the images lie.
         known: the metadata of an earlier start, whose classes and source are gone on with.
-        stepper: makes what takes its steps; by default alone, and captured as `how` says.
+        stepper: makes what takes its steps; by default alone, and captured as `compute` says.
 
     Raises:
         FileNotFoundError: the data or the body is not there.
@@ -119,27 +139,36 @@ class FewShotImages:
     remedy = "try a lower --lr, --meta-lr or --clip"
 
     def __init__(
-        self, spec: Spec, out: Path, how: How, known: Mapping[str, Any], stepper: Stepper | None = None
+        self,
+        spec: Spec,
+        out: Path,
+        compute: Compute,
+        source: Source,
+        known: Mapping[str, Any],
+        stepper: Stepper | None = None,
     ) -> None:
         self.spec, self.title = spec, spec.title
-        device = pick_device(how.device)
+        problem, device = spec.problem, pick_device(compute.device)
         _check_adapts(spec)
-        how = from_where_it_was(how, known)
-        data = open_data(spec, how, known.get("classes"), channels=known.get("shape", (None,))[0]).to(device)
-        _check_ways(data, spec)
+        source = source.or_where_it_was(known)
+        data = open_data(problem, source, known.get("classes"), channels=known.get("shape", (None,))[0]).to(device)
+        data_set(problem.data).check(data, problem.way, problem.shot, min(problem.query, problem.queries))
         self.network = first_weights(spec, data, out).to(device)
         # On a GPU Adam's step count stays there, so that no step waits for it.
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        self._adam = torch.optim.Adam(trained, spec.meta_lr, capturable=device.type == "cuda")
-        self._chunk_size, self._shape = how.chunk_size, data.train.shape
-        self._source, self._classes = wherever_one_is(how.source), _with_earlier(classes_of(data, spec), known)
+        self._adam = torch.optim.Adam(trained, spec.outer.meta_lr, capturable=device.type == "cuda")
+        self._chunk_size, self._shape = compute.chunk_size, data.train.shape
+        self._source, self._classes = source.wherever_one_is(), _with_earlier(classes_of(data, problem), known)
         self._training = training_stream(data.train, spec)
-        self._validation = test_stream(data.val, spec, spec.val_episodes, spec.query)
-        self._test = test_stream(data.test, spec, spec.test_episodes, spec.test_query or spec.shot)
+        self._validation = test_stream(data.val, problem, problem.val_episodes, problem.query)
+        self._test = test_stream(data.test, problem, problem.test_episodes, problem.queries)
         self._steps: Iterator[Step] | None = None
+        rule = spec.inner.test_predictor(problem.way)
+        self._validator = RecordedPredictor(rule) if compute.capture == "auto" else rule
         self._take: Callable[[int], Measured] | None = None  # by its number, where `meta_train` is not what steps
-        if stepper or (device.type == "cuda" and how.capture == "auto"):
-            step = OuterStep(self.network, self._training, spec.predictor(), self._adam, spec.clip, how.chunk_size)
+        if stepper or (device.type == "cuda" and compute.capture == "auto"):
+            predictor, chunk = spec.inner.predictor(problem.way), compute.chunk_size
+            step = OuterStep(self.network, self._training, predictor, self._adam, spec.outer.clip, chunk)
             self._take = (stepper or Captured)(step)
         torch.manual_seed(spec.seed)
 
@@ -148,9 +177,10 @@ class FewShotImages:
         if self._take:
             return self._take(number - 1)
         if self._steps is None:
-            spec, batches = self.spec, (self._training[i] for i in range(number - 1, len(self._training)))
+            predictor, clip = self.spec.inner.predictor(self.spec.problem.way), self.spec.outer.clip
+            batches = (self._training[i] for i in range(number - 1, len(self._training)))
             self._steps = meta_train(
-                self.network, batches, spec.predictor(), self._adam, clip=spec.clip, chunk_size=self._chunk_size
+                self.network, batches, predictor, self._adam, clip=clip, chunk_size=self._chunk_size
             )
         step = next(self._steps)
         assert step.accuracy is not None
@@ -163,15 +193,14 @@ class FewShotImages:
 
     def validate(self) -> Validation:
         """Accuracy on the validation's episodes, the same each time."""
-        rule = self.spec.test_predictor()
-        score = evaluate(self.network, self._validation, rule, chunk_size=self._chunk_size, every_step=False)
+        score = evaluate(self.network, self._validation, self._validator, chunk_size=self._chunk_size, every_step=False)
         return Validation(score.mean, {"val_accuracy": score.mean, "val_interval": number(score.interval)})
 
     def test(self) -> dict[str, Any]:
         """Scores with its own inner loop, if it has one, and with NIL."""
-        rule = self.spec.test_rule()
-        predictors: dict[str, Predictor] = {self.spec.algorithm: rule} if rule.adapt else {}
-        predictors |= {"nil": NIL(way=self.spec.way)}
+        rule = self.spec.inner.test_rule()
+        predictors: dict[str, Predictor] = {self.spec.inner.algorithm: rule} if rule.adapt else {}
+        predictors |= {"nil": NIL(way=self.spec.problem.way)}
         return {
             name: score_dict(evaluate(self.network, self._test, predictor, chunk_size=self._chunk_size))
             for name, predictor in predictors.items()
@@ -191,7 +220,7 @@ class FewShotImages:
     def metadata(self) -> dict[str, Any]:
         """Settings, the shape of an image, the classes of each part of a folder, and where the data lay."""
         more = {"shape": self._shape, "classes": self._classes, "source": self._source}
-        return {"spec": as_dict(self.spec), "statistics": describe_statistics(self.network, "query"), **more}
+        return {"spec": self.spec.as_json(), "statistics": describe_statistics(self.network, "query"), **more}
 
 
 def _with_earlier(classes: dict[str, list[str]], known: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -202,17 +231,8 @@ def _with_earlier(classes: dict[str, list[str]], known: Mapping[str, Any]) -> di
 
 def _check_adapts(spec: Spec) -> None:
     """A wrong pattern is told before the images are decoded."""
-    chosen(spec.build((1, spec.size, spec.size)), spec.rule().adapt)
-
-
-def _check_ways(data: Splits, spec: Spec) -> None:
-    counts = [len(bank) for bank in data]
-    if min(counts) < spec.way:
-        raise ValueError(
-            f"{data.train.name.removesuffix('/train')} has {sum(counts)} classes, split {'/'.join(map(str, counts))} "
-            f"into train/val/test; {spec.way}-way needs {spec.way} in each: "
-            f"lower --way{'' if spec.data in NAMES else ' or give --split FILE'}"
-        )
+    size = spec.problem.size
+    chosen(spec.build((1, size, size)), spec.inner.rule().adapt)
 
 
 def first_weights(spec: Spec, data: Splits, out: Path) -> nn.Sequential:
@@ -222,11 +242,11 @@ def first_weights(spec: Spec, data: Splits, out: Path) -> nn.Sequential:
         FileNotFoundError: there is no trained run to take the body from.
         ValueError: its body does not fit.
     """
-    model = spec.build(data.train.shape, way=len(data.train) if spec.algorithm == "multiclass" else None)
-    if not spec.body:
+    model = spec.build(data.train.shape, way=len(data.train) if spec.inner.algorithm == "multiclass" else None)
+    if not spec.inner.body:
         return model
-    beside = out.parent / spec.body
-    body = beside if beside.exists() else Path(spec.body)
+    beside = out.parent / spec.inner.body
+    body = beside if beside.exists() else Path(spec.inner.body).expanduser()
     if body.is_dir() and not (body / "result.json").exists():
         raise FileNotFoundError(f"the run {body} is not finished, and a head needs its whole body: finish it first")
     path = best_of(body)
@@ -240,18 +260,23 @@ def first_weights(spec: Spec, data: Splits, out: Path) -> nn.Sequential:
 
 def training_stream(bank: Bank, spec: Spec) -> EpisodeStream | LabelledStream:
     """The batches of every training step; for multiclass, as many images a batch as the episodes would hold."""
-    if spec.algorithm == "multiclass":
-        images = spec.tasks * spec.way * (spec.shot + spec.query)
-        return LabelledStream(bank, images, count=spec.iterations, seed=spec.seed)
+    problem, tasks, iterations = spec.problem, spec.outer.meta_batch, spec.schedule.iterations
+    if spec.inner.algorithm == "multiclass":
+        images = tasks * problem.way * (problem.shot + problem.query)
+        return LabelledStream(bank, images, count=iterations, seed=spec.seed)
     # A stream has at least one batch, which a run of no iterations does not draw.
-    count = max(spec.iterations, 1)
-    return bank.episodes(spec.way, spec.shot, spec.query, tasks=spec.tasks, count=count, seed=spec.seed)
+    count = max(iterations, 1)
+    return bank.episodes(problem.way, problem.shot, problem.query, tasks=tasks, count=count, seed=spec.seed)
 
 
-def test_stream(bank: Bank, spec: Spec, episodes: int, query: int) -> EpisodeStream:
-    """`episodes` episodes that are the same for every run; in batches, which change nothing."""
-    tasks = max(n for n in range(1, 26) if episodes % n == 0)
-    return bank.episodes(spec.way, spec.shot, query, tasks=tasks, count=episodes // tasks)
+def test_stream(bank: Bank, problem: FewShot, episodes: int, query: int) -> EpisodeStream:
+    """`episodes` episodes that are the same for every run; in batches, which change nothing: larger on a large GPU."""
+    most = 25
+    if bank.items.is_cuda:
+        memory = torch.cuda.get_device_properties(bank.items.device).total_memory
+        most *= min(max(memory // 2**34, 1), 4)
+    tasks = max(n for n in range(1, most + 1) if episodes % n == 0)
+    return bank.episodes(problem.way, problem.shot, query, tasks=tasks, count=episodes // tasks)
 
 
 def score_dict(score: Score) -> dict[str, Any]:

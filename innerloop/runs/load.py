@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from innerloop.runs.checkpoint import Checkpoint, load_checkpoint, load_weights
-from innerloop.runs.config import Spec, from_dict
+from innerloop.runs.config import Spec
 
 
 class Learner(NamedTuple):
@@ -47,7 +47,7 @@ def learner_from(checkpoint: Checkpoint, path: Path) -> Learner:
     metadata = checkpoint.metadata
     if "spec" not in metadata or "shape" not in metadata:
         raise ValueError(f"{path} holds the state of a run, not a trained network; use best.safetensors beside it")
-    spec, shape = from_dict(metadata["spec"]), tuple(metadata["shape"])
+    spec, shape = Spec.from_json(metadata["spec"]), tuple(metadata["shape"])
     model = spec.build(shape, way=len(tensors["head.bias"]) if "head.bias" in tensors else None)
     load_weights(model, tensors, path)
     return Learner(model.eval(), spec, shape, metadata)

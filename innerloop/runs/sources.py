@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from innerloop.data import NAMES, Splits, load
+from innerloop.data import Splits, data_set
 from innerloop.data.bank import Bank
 from innerloop.data.files import listed
+from innerloop.data.known import whole_path
 from innerloop.data.mini_imagenet import HUB
-from innerloop.parallel.captured import Capture
-from innerloop.runs.config import Spec
+from innerloop.runs.config import FewShot
 from innerloop.runs.load import Learner
 
 
 @dataclass(frozen=True)
-class How:
-    """Where and how a run is computed; none of it changes what is learnt."""
+class Source:
+    """Where a data set lies, and what is done about what is wrong with it."""
 
-    device: str = "auto"
-    """cpu, cuda, or the best there is"""
-    chunk_size: int | None = None
-    """tasks in memory at once; fewer need less memory"""
-    capture: Capture = "auto"
-    """on a GPU, auto runs the whole training step as one CUDA graph; off starts its kernels one by one"""
     source: str | None = None
     """where omniglot or mini-imagenet lies: a folder; for mini-imagenet also hf://owner/name on Hugging Face. A run
     remembers it"""
     skip_bad: bool = False
     """leave damaged images and small classes of a folder out"""
 
+    def or_where_it_was(self, metadata: Mapping[str, Any]) -> Source:
+        """With the place that a checkpoint remembers, if none is given and it is still there."""
+        known: str | None = metadata.get("source")
+        there = known is not None and (known.startswith(HUB) or Path(known).exists())
+        return replace(self, source=known) if self.source is None and there else self
 
-def classes_of(data: Splits, spec: Spec) -> dict[str, list[str]]:
-    """The classes of each part of a folder, which may change; those of a data set with a name do not."""
-    return {} if spec.data in NAMES else {part: list(bank.classes) for part, bank in data._asdict().items()}
+    def wherever_one_is(self) -> str | None:
+        """The place as it can be found from any folder."""
+        return None if self.source is None else whole_path(self.source)
 
 
 def open_data(
-    spec: Spec, how: How, known: dict[str, list[str]] | None = None, *, channels: int | None = None
+    problem: FewShot, source: Source, known: dict[str, list[str]] | None = None, *, channels: int | None = None
 ) -> Splits:
     """The three banks of a run, on the CPU; a folder is split as it was when its classes were `known`.
 
@@ -51,61 +49,53 @@ def open_data(
         FileNotFoundError: the data is not there.
         ValueError: it is damaged or does not fit the settings, or what was trained on would be tested.
     """
-    options: dict[str, Any] = {"size": spec.size}
-    if spec.data not in NAMES:
-        options["way"] = spec.way
-    if spec.split:
-        options["split"] = spec.split
-    if how.source is not None:
-        options["source"] = how.source
-    if how.skip_bad:
-        options["skip_bad"] = True
-    if spec.data not in NAMES:
-        options["known"] = known
-    data = load(spec.data, **options)
-    if spec.data not in NAMES and channels not in (None, data.train.shape[0]):
-        data = load(spec.data, **options, grey=channels == 1)
+    data = data_set(problem.data).open(
+        size=problem.size,
+        split=problem.split,
+        source=source.source,
+        skip_bad=source.skip_bad,
+        way=problem.way,
+        known=known,
+        channels=channels,
+        group_by=problem.group_by,
+    )
     if known:
-        _check_moved(spec, known, data)
+        _check_moved(problem, known, data)
     return data
 
 
-def _check_moved(spec: Spec, known: dict[str, list[str]], data: Splits) -> None:
+def _check_moved(problem: FewShot, known: dict[str, list[str]], data: Splits) -> None:
     trained, chosen_by = set(known["train"]), set(known["val"])
     moved = trained & {*data.val.classes, *data.test.classes} or chosen_by & set(data.test.classes)
     if moved:
         raise ValueError(
-            f"{spec.data} has classes to validate or test that this run was trained or validated on: "
+            f"{problem.data} has classes to validate or test that this run was trained or validated on: "
             f"{listed(sorted(moved))}. Put them back where they were, or train anew with another --out."
         )
 
 
-def data_named(what: str) -> str:
-    """A data set's name as it is, a folder's as its whole path."""
-    return what if what in NAMES or not Path(what).expanduser().exists() else whole_path(what)
+def classes_of(data: Splits, problem: FewShot) -> dict[str, list[str]]:
+    """The classes of each part of a folder, which may change; those of a data set with a name do not."""
+    own = data_set(problem.data).own
+    return {part: list(bank.classes) for part, bank in data._asdict().items()} if own else {}
 
 
-def whole_path(path: str) -> str:
-    """The same wherever one is; unlike with `Path.resolve`, links stay links."""
-    return os.path.abspath(Path(path).expanduser())
-
-
-def bank_for(learner: Learner, asked: Spec, how: How, part: str) -> Bank:
+def bank_for(learner: Learner, asked: FewShot, source: Source, part: str) -> Bank:
     """The images of a part (train, val, test) of what `asked` names, on the CPU, as the network takes them.
 
-    The data of its own run are looked for where the run found them, if `how` names no source.
+    The data of its own run are looked for where the run found them, if no source is given.
 
     Raises:
         FileNotFoundError: the data is not there.
         ValueError: it is damaged, was trained on, or has other shapes than the network takes.
     """
-    own, known = asked.data == learner.spec.data, learner.metadata.get("classes") or {}
+    own, known = asked.data == learner.spec.problem.data, learner.metadata.get("classes") or {}
     if own:
-        how = from_where_it_was(how, learner.metadata)
-    data = open_data(asked, how, known if own else None, channels=learner.shape[0])
+        source = source.or_where_it_was(learner.metadata)
+    data = open_data(asked, source, known if own else None, channels=learner.shape[0])
     bank: Bank = getattr(data, part)
     trained = set(known.get("train", ())) & set(bank.classes)
-    if not own and asked.data not in NAMES and trained:
+    if not own and data_set(asked.data).own and trained:
         warnings.warn(
             f"{len(trained)} of the {len(bank)} classes of {bank.name} are called as classes that this run was trained "
             f"on ({listed(sorted(trained))}): if they are, this is no test of new classes",
@@ -114,15 +104,3 @@ def bank_for(learner: Learner, asked: Spec, how: How, part: str) -> Bank:
     if bank.shape != learner.shape:
         raise ValueError(f"the network takes images of {learner.shape} (c, h, w), {bank.name} has {bank.shape}")
     return bank
-
-
-def from_where_it_was(how: How, metadata: Mapping[str, Any]) -> How:
-    """With the source that a checkpoint remembers, if none is given and it is still there."""
-    source: str | None = metadata.get("source")
-    there = source is not None and (source.startswith(HUB) or Path(source).exists())
-    return replace(how, source=source) if how.source is None and there else how
-
-
-def wherever_one_is(source: str | None) -> str | None:
-    """A source as it can be found from any folder."""
-    return source if source is None or source.startswith(HUB) else whole_path(source)

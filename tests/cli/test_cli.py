@@ -21,7 +21,7 @@ from innerloop.classifier import FewShotClassifier
 from innerloop.cli import errors as console
 from innerloop.cli import evaluate as evaluate_command
 from innerloop.cli import train as train_command
-from innerloop.data import load
+from innerloop.data import DataSet, load
 from innerloop.data.labelled import read_folder
 from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.runs.presets import PRESETS
@@ -76,8 +76,8 @@ def test_train_starts_from_the_preset(name, monkeypatch):
     assert call("train", name, "--lr", "0.123", "--norm-scale", "--clip", "None").code == 0
     plain, changed = seen
     assert plain == PRESETS[name]
-    assert (changed.lr, changed.norm_scale, changed.clip) == (0.123, True, None)
-    assert changed.meta_lr == plain.meta_lr
+    assert (changed.inner.lr, changed.model.norm_scale, changed.outer.clip) == (0.123, True, None)
+    assert changed.outer.meta_lr == plain.outer.meta_lr
 
 
 def test_a_folder_is_known_by_its_whole_path(pictures, tmp_path, monkeypatch):
@@ -87,13 +87,22 @@ def test_a_folder_is_known_by_its_whole_path(pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(pictures.parent)
     for spelled in (pictures, "shapes", "./shapes", "shapes/"):
         assert call("train", spelled).code == 0
-    assert {spec.data for spec in seen} == {str(pictures.resolve())}
+    assert {spec.problem.data for spec in seen} == {str(pictures.resolve())}
     (tmp_path / "glyphs").mkdir()
     monkeypatch.chdir(tmp_path)
     assert call("train", "glyphs").code == 0
-    assert seen[-1].data == str((tmp_path / "glyphs").resolve())
+    assert seen[-1].problem.data == str((tmp_path / "glyphs").resolve())
     said = complaint(call("train", "glyphs-5way-1shot", "--data", "omniglot"))
     assert said.startswith("glyphs-5way-1shot says what to train on, and --data omniglot something else")
+
+
+def test_the_learning_rate_for_a_folder_goes_with_the_network_unless_it_is_given(pictures, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train_command, "train_images", lambda spec, *_: seen.append(spec) or {"test": {}, "best_at": 0})
+    for more in ((), ("--size", 28), ("--size=128",), ("--size", 28, "--lr", 0.016)):
+        assert call("train", pictures, *more).code == 0
+    assert [spec.inner.lr for spec in seen] == [0.016, 0.4, 0.0063, 0.016]
+    assert "too small" in complaint(call("train", pictures, "--size", 9))
 
 
 def test_what_to_train_comes_first():
@@ -115,11 +124,11 @@ def test_a_run_remembers_where_its_data_lay(pictures, tmp_path, monkeypatch):
     """Going on, evaluate and probe look there, wherever they are called from, as long as it is there."""
     asked = []
 
-    def opened(_: str, **options: object):
-        asked.append(options.pop("source", None))
+    def opened(_: DataSet, **options: object):
+        asked.append(options["source"])
         return load(pictures, size=20)
 
-    monkeypatch.setattr("innerloop.runs.sources.load", opened)
+    monkeypatch.setattr(DataSet, "open", opened)
     (tmp_path / "here").mkdir()
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -142,7 +151,7 @@ def test_a_run_remembers_where_its_data_lay(pictures, tmp_path, monkeypatch):
 
 
 def test_the_source_of_a_run_may_move(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr("innerloop.runs.sources.load", lambda *_, **__: load(pictures, size=20))
+    monkeypatch.setattr(DataSet, "open", lambda *_, **__: load(pictures, size=20))
     out, words = tmp_path / "run", ("train", "omniglot-5way-1shot", "--out", tmp_path / "run")
     for name, iterations in (("there", 7), ("here", 8)):
         (tmp_path / name).mkdir()
@@ -286,7 +295,7 @@ def test_mistakes_in_evaluate(run):
         (["--steps", -1], "test_steps must not be negative, got -1"),
         (["--shot", 9], "3 of the 3 classes of shapes/test have fewer than the 11 images"),
         (["--predictor", "nil", "--way", 9], "shapes/test has 3 classes, too few for 9-way episodes"),
-        (["--data", "nowhere"], "there is no data set and no folder 'nowhere'"),
+        (["--data", "nowhere"], f"there is no data set and no folder '{Path.cwd() / 'nowhere'}'"),
     ):
         assert complaint(call("evaluate", run, *arguments)).startswith(said)
 
@@ -388,7 +397,7 @@ def test_data(pictures, tmp_path):
     assert listed.code == 0
     assert all(name in listed.out for name in PRESETS)
 
-    checked = call("data", "check", pictures, "--size", 20)
+    checked = call("data", "check", pictures, "--size", 20, "--way", 3, "--shot", 1, "--query", 2)
     rows = [line.replace("│", " ").split() for line in checked.out.splitlines() if "3x20x20" in line]
     assert rows == [["train", "5", "25", "5", "1", "3x20x20"], ["val", "3", "15", "5", "1", "3x20x20"],
                     ["test", "3", "15", "5", "1", "3x20x20"]]  # fmt: skip
@@ -499,7 +508,7 @@ def test_a_small_folder_is_split_for_the_ways(pictures, tmp_path):
         shutil.copytree(part, flat, dirs_exist_ok=True)
     out = tmp_path / "run"
     assert call("train", flat, "--out", out, *RUN, "--iterations", 1).code == 0
-    checked = call("data", "check", flat, "--size", 20, "--way", 3).out.replace("│", " ")
+    checked = call("data", "check", flat, "--size", 20, "--way", 3, "--shot", 1, "--query", 2).out.replace("│", " ")
     assert [line.split()[1] for line in checked.splitlines() if "3x20x20" in line] == ["5", "3", "3"]
     assert complaint(call("evaluate", out, "--predictor", "nil", "--way", 4)).startswith("flat/test has 3 classes")
     assert complaint(call("train", flat, "--out", tmp_path / "run2", *RUN, "--way", 5)) == (
@@ -582,7 +591,7 @@ def test_a_full_memory_is_said_in_one_line(greedy, run, monkeypatch):
     """PyTorch has no error of its own for it on a CPU: what its message says is read."""
     monkeypatch.setattr(evaluate_command, "evaluate", lambda *_, **__: greedy())
     assert complaint(call("evaluate", run)) == (
-        "the memory is full; use fewer tasks at once, --chunk-size 1, or smaller meta batches, --tasks 1"
+        "the memory is full; use fewer tasks at once, --chunk-size 1, or smaller meta batches, --meta-batch 1"
     )
 
 

@@ -39,10 +39,10 @@ def smaller(folder, pictures, monkeypatch):
 
 def shrink(folder: Path, pictures: Path, patch: pytest.MonkeyPatch) -> None:
     """The smoke scale on few pictures of three classes."""
-    small = {"data": str(pictures), "way": 3, "query": 2, "size": 20, "width": 4, "tasks": 1, "steps": 1,
+    small = {"data": str(pictures), "way": 3, "query": 2, "size": 20, "width": 4, "meta_batch": 1, "steps": 1,
              "iterations": 3, "keep": 1, "val_every": 3, "val_episodes": 2, "test_episodes": 2, "test_steps": 1,
              "pooling": "stride", "log_every": 1}  # fmt: skip
-    problems = {name: replace(spec, **small) for name, spec in SCALES["smoke"].problems.items()}
+    problems = {name: spec.where(**small) for name, spec in SCALES["smoke"].problems.items()}
     counts = {"compared": 1, "checkpoint": 2, "batches": 1}
     with_smoke(replace(SCALES["smoke"], problems=problems, counts=counts), patch)
     patch.setenv("INNERLOOP_CACHE", str(folder / "cache"))
@@ -163,7 +163,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch):
 def without_data(monkeypatch: pytest.MonkeyPatch, problem: str) -> None:
     """One problem of the smoke scale is on Omniglot."""
     scale = smoke()
-    absent = replace(scale.problems[problem], data="omniglot", split="reference")
+    absent = scale.problems[problem].where(data="omniglot", split="reference")
     problems = {**scale.problems, problem: absent}
     with_smoke(replace(scale, problems=problems), monkeypatch)
 

@@ -100,9 +100,9 @@ def test_json_holds_what_the_library_finds(run):
     assert [score["episodes"] for score in found["freezing"]] == [4] * 5
 
     model, spec, *_ = load_learner(run)
-    bank = load(spec.data, size=spec.size).test
-    streams = [stream_of(bank, spec, count, 11) for count in (4, 2)]  # 12 images a class, one of them a shot
-    want = probe(model, streams[0], spec.test_rule(), compared=streams[1])
+    bank = load(spec.problem.data, size=spec.problem.size).test
+    streams = [stream_of(bank, spec.problem, count, 11) for count in (4, 2)]  # 12 images a class, one of them a shot
+    want = probe(model, streams[0], spec.inner.test_rule(), compared=streams[1])
     assert found["verdict"] == want.verdict
     assert found["change"]["cca"] == want.change.cca
     assert found["nil"]["accuracy"] == want.nil.mean
@@ -154,7 +154,7 @@ def test_mistakes(run, tmp_path):
         ([tmp_path], f"there is no checkpoint {tmp_path / 'best.safetensors'}"),
         ([run / "last.safetensors"], f"{run / 'last.safetensors'} holds the state of a run, not a trained network"),
         ([run, "--data", few, "--shot", 2], "3 of the 3 classes of few/test have fewer than the 3 images"),
-        ([run, "--data", "nowhere"], "there is no data set and no folder 'nowhere'"),
+        ([run, "--data", "nowhere"], f"there is no data set and no folder '{Path.cwd() / 'nowhere'}'"),
         ([run, "--shot", 0], "shot must be at least 1, got 0"),
         ([run, "--query", 0], "query must be at least 1, got 0"),
         ([run, "--episodes", 0], "count must be at least 1, got 0"),

@@ -110,3 +110,15 @@ def test_banks_and_streams_are_shown_short_and_as_pictures():
         assert shown.plot().width > 100
     with pytest.raises(ValueError, match="holds no images to show"):
         features.episodes(2, 1, 1, count=1).plot()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8])
+def test_drawing_writes_nothing_into_the_bank(channels, dtype):
+    images = (torch.rand(6, 4, 4, channels) * 9).to(dtype)
+    before = images.clone()
+    bank = Bank.of_images(images, list("aabbcc"), white=9)
+    x = bank.handed_out(bank.of_class(1))
+    bank.episodes(3, 1, 1, count=1)[0].support_x.mul_(0)
+    x.mul_(0)
+    assert torch.equal(bank.items, before)

@@ -354,8 +354,11 @@ def test_splits_that_are_none(tmp_path):
         ("c.json", '{"train": ["ant"], "val": ["bee"], "test": []}', "the test part of pets is empty"),
         ("d.csv", "ant,train\n", "the columns ant, train"),
         ("e.csv", "", "the columns none"),
+        ("f.csv", "class,split\nant\n", r"f\.csv has too few columns in row 2; expected csv"),
+        ("g.csv", "class,split\nänt,train\n", r"g\.csv is no text in UTF-8 .*: save it as UTF-8"),
+        ("h.json", '{"train": ["ä"]}', r"h\.json is no text in UTF-8"),
     ]:
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="latin1")
         with pytest.raises(ValueError, match=message):
             load(root, size=4, split=tmp_path / name)
 

@@ -92,3 +92,10 @@ def test_a_damaged_sheet_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[glyphs.__module__], "SHEET", tmp_path / "glyphs.png")
     with pytest.raises(ValueError, match=r"glyphs\.png is damaged: install innerloop again"):
         glyphs(size=13)
+
+
+def test_the_first_training_batch_is_pinned(splits):
+    """A golden value of the preset glyphs-5way-1shot, noted before the sheet shipped."""
+    batch = splits.train.episodes(way=5, shot=1, query=5, tasks=8, count=1)[0]
+    digests = [hashlib.sha256(part.contiguous().numpy().tobytes()).hexdigest()[:16] for part in batch]
+    assert digests == ["1c1dee8ae2c11bbb", "3f3e0b26289c17e3", "8d5c1c0aff6a7025", "e7270be11e6349a0"]

@@ -157,7 +157,7 @@ def test_the_hub(tiny, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
     assert same(mini_imagenet("hf://someone/mini").test, mini_imagenet(tiny).test)
-    checked = call("data", "check", "mini-imagenet", "--source", "hf://someone/mini", "--size", 10)
+    checked = call("data", "prepare", "mini-imagenet", "--source", "hf://someone/mini", "--size", 10)
     assert (checked.code, checked.out.count("3x10x10")) == (0, 3)
     with pytest.raises(FileNotFoundError, match=r"'no/mini' could not be downloaded \(no such repository\)"):
         mini_imagenet("hf://no/mini")

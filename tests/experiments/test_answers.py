@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
@@ -12,8 +12,9 @@ from innerloop.experiments.answers import Damaged, answer, find, find_or_why, ke
 from innerloop.experiments.few_shot import Accuracy
 from innerloop.experiments.lab import Lab
 from innerloop.experiments.questions import name_of
-from innerloop.runs.config import Spec, as_dict
-from innerloop.runs.sources import How
+from innerloop.runs.config import Spec
+from innerloop.runs.images import Compute
+from innerloop.runs.sources import Source
 
 RUN = Spec(seed=3)
 
@@ -51,13 +52,13 @@ class Squared:
 def test_a_question_of_another_kind_is_answered_and_kept(tmp_path):
     asked = Squared(RUN, times=2)
     assert find(asked, tmp_path) is None
-    kept = answer(asked, Lab(tmp_path, lambda _: How(device="cpu")))
+    kept = answer(asked, Lab(tmp_path, lambda _: (Compute(device="cpu"), Source())))
     assert kept.answer == Found(18, ["é"], {"a": 1.5, "b": None})
     assert find(asked, tmp_path) == kept
     whole = json.loads(path_of(asked, tmp_path).read_text())
-    assert whole["question"] == {"kind": "Squared", "run": as_dict(RUN), "times": 2}
+    assert whole["question"] == {"kind": "Squared", "run": RUN.as_json(), "times": 2}
     assert whole["torch"]
-    assert find(Squared(replace(RUN, seed=4)), tmp_path) is None
+    assert find(Squared(RUN.where(seed=4)), tmp_path) is None
 
 
 GOOD = {

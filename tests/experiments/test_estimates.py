@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from innerloop.experiments.estimates import all_left, duration, rates, seconds_left
 from innerloop.experiments.plan import Training
 from innerloop.runs.config import Spec
 
-RUN = Spec(iterations=100)
+RUN = Spec().where(iterations=100)
 
 
 def training(seed: int, done: int = 0, seconds: float | None = None, *, needed: bool = True, **changes) -> Training:
-    finished = done == RUN.iterations
-    return Training(replace(RUN, seed=seed, **changes), done, finished, needed and not finished, seconds)
+    finished = done == RUN.schedule.iterations
+    return Training(RUN.where(seed=seed, **changes), done, finished, needed and not finished, seconds)
 
 
 def test_a_run_that_has_begun_goes_on_at_its_own_rate():

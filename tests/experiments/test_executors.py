@@ -8,7 +8,6 @@ import shutil
 import signal
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +24,20 @@ from innerloop.experiments.plan import trainings
 from innerloop.experiments.questions import Question, name_of
 from innerloop.outer import meta_train
 from innerloop.runs import images
-from innerloop.runs.config import Spec, as_dict
+from innerloop.runs.config import Spec
 from innerloop.runs.folder import claimed
-from innerloop.runs.sources import How
+from innerloop.runs.images import Compute
+from innerloop.runs.sources import Source
 from innerloop.runs.trainer import Interrupted
 
-CPU = How(device="cpu")
+CPU = Compute(device="cpu")
 
 
 @pytest.fixture(scope="module")
 def maml(tmp_path_factory) -> Spec:
     data = tiny.pictures(tmp_path_factory.mktemp("plan") / "shapes", each=16)
-    return Spec(
-        data=str(data), algorithm="maml", way=3, shot=1, query=2, tasks=2, steps=1, lr=0.4, width=4, size=20,
+    return Spec().where(
+        data=str(data), algorithm="maml", way=3, shot=1, query=2, meta_batch=2, steps=1, lr=0.4, width=4, size=20,
         pooling="stride", iterations=4, keep=2, log_every=1, val_every=2, val_episodes=2, test_episodes=3,
         test_query=2, test_steps=1,
     )  # fmt: skip
@@ -46,11 +46,11 @@ def maml(tmp_path_factory) -> Spec:
 @pytest.fixture(autouse=True)
 def same_cache(maml, monkeypatch):
     """The pictures are decoded once for all tests here."""
-    monkeypatch.setenv("INNERLOOP_CACHE", str(Path(maml.data).parent / "cache"))
+    monkeypatch.setenv("INNERLOOP_CACHE", str(Path(maml.problem.data).parent / "cache"))
 
 
 def other(maml: Spec) -> Spec:
-    return replace(maml, seed=1)
+    return maml.where(seed=1)
 
 
 def questions(maml: Spec) -> list[Question]:
@@ -88,7 +88,7 @@ def carry(monkeypatch):
         monkeypatch.setattr(here, "train", train)
         monkeypatch.setattr(here, "answer", answer)
         told.missing = carry_out(
-            asked, store, lambda spec: replace(CPU, source=source if spec.data == "omniglot" else None), told.append
+            asked, store, lambda spec: (CPU, Source(source if spec.problem.data == "omniglot" else None)), told.append
         )
         return told
 
@@ -107,8 +107,8 @@ def whole(maml, tmp_path_factory) -> Path:
     """A store that nothing disturbed."""
     store = tmp_path_factory.mktemp("whole") / "store"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INNERLOOP_CACHE", str(Path(maml.data).parent / "cache"))
-        assert carry_out(questions(maml), store, lambda _: CPU, lambda _: None) == {}
+        patch.setenv("INNERLOOP_CACHE", str(Path(maml.problem.data).parent / "cache"))
+        assert carry_out(questions(maml), store, lambda _: (CPU, Source()), lambda _: None) == {}
     return store
 
 
@@ -139,7 +139,7 @@ def test_everything_is_made_once(maml, tmp_path, carry):
 
 
 def test_a_new_question_trains_nothing_that_is_there(maml, copied, carry):
-    anil = replace(maml, algorithm="anil")
+    anil = maml.where(algorithm="anil")
     told = carry([*questions(maml), Accuracy(maml, nil=True), Likeness(anil, maml, 1)], copied)
     assert told.trained == [anil]
     assert told.answered == [Accuracy(maml, nil=True), Likeness(anil, maml, 1)]
@@ -175,13 +175,15 @@ def test_a_deleted_run_is_trained_again_once_an_answer_needs_it(what, maml, whol
 
 @pytest.mark.parametrize("lost", ["best.safetensors", "at-{}.safetensors"])
 def test_a_run_that_lost_a_checkpoint_says_what_to_delete(lost, maml, copied, carry):
-    asked = [Accuracy(maml, frozen=1), Accuracy(maml, frozen=1, at=maml.keep)]
+    asked = [Accuracy(maml, frozen=1), Accuracy(maml, frozen=1, at=maml.schedule.keep)]
     for question in asked:
         path_of(question, copied).unlink(missing_ok=True)
-    (copied / maml.name / lost.format(maml.keep)).unlink()
+    (copied / maml.name / lost.format(maml.schedule.keep)).unlink()
     missing = carry(asked, copied).missing
     (why,) = missing.values()
-    assert f"is a finished run without its {lost.format(maml.keep)}: delete the folder to train it again" in why
+    assert (
+        f"is a finished run without its {lost.format(maml.schedule.keep)}: delete the folder to train it again" in why
+    )
     shutil.rmtree(copied / maml.name)
     told = carry(asked, copied)
     assert (told.trained, told.missing) == ([maml], {})
@@ -273,7 +275,7 @@ def test_stopped_between_answers_it_computes_the_others(maml, whole, copied, car
 
     monkeypatch.setattr(here, "answer", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(asked, copied, lambda _: CPU, lambda _: None)
+        carry_out(asked, copied, lambda _: (CPU, Source()), lambda _: None)
     monkeypatch.setattr(here, "answer", real)
     told = carry(asked, copied)
     assert (told.trained, told.answered) == ([], asked[2:])
@@ -285,7 +287,7 @@ def test_stopped_between_answers_it_computes_the_others(maml, whole, copied, car
 
 def test_a_run_that_another_process_trains_is_left_to_it(maml, tmp_path, carry):
     asked, store = questions(maml), tmp_path / "store"
-    with claimed(store / maml.name, as_dict(maml)):
+    with claimed(store / maml.name, maml.as_json()):
         told = carry(asked, store)
     assert told.missing == dict.fromkeys([asked[0], asked[1], asked[3], asked[4]], BUSY)
     assert told.answered == [asked[2]]
@@ -319,7 +321,7 @@ def test_what_another_process_left_while_we_watched_is_taken_up(maml, copied, ca
 
 
 def test_a_missing_data_set_costs_its_own_questions_alone(maml, tmp_path, carry):
-    absent = replace(maml, data="omniglot", split="reference", size=20)
+    absent = maml.where(data="omniglot", split="reference", size=20)
     asked = [Accuracy(absent), Accuracy(maml), Movement(absent, 1), Timing(absent, "inference", 1)]
     told = carry(asked, tmp_path / "store", source=tmp_path / "nowhere")
     assert set(told.missing) == {Accuracy(absent), Movement(absent, 1)}
@@ -341,7 +343,7 @@ def test_a_data_set_that_went_missing_after_the_training(maml, copied, carry, mo
 
 
 def test_a_head_whose_body_is_missing(maml, tmp_path, carry):
-    head = replace(maml, algorithm="anil", body=maml.name, keep=0)
+    head = maml.where(algorithm="anil", body=maml.name, keep=0)
     told = carry([Accuracy(head)], tmp_path / "alone")
     assert list(told.missing) == [Accuracy(head)]
     assert f"there is no checkpoint {maml.name}" in told.missing[Accuracy(head)]
@@ -353,25 +355,25 @@ def test_a_head_whose_body_is_missing(maml, tmp_path, carry):
 
 def test_a_device_that_is_not_there_is_said_at_once(maml, tmp_path):
     with pytest.raises(ValueError, match="no device 'cuda:99' here"):
-        carry_out(questions(maml), tmp_path, lambda _: How(device="cuda:99"), lambda _: None)
+        carry_out(questions(maml), tmp_path, lambda _: (Compute(device="cuda:99"), Source()), lambda _: None)
 
 
 # Settings
 
 
 def test_settings_do_not_mix_in_one_store(maml, whole, copied, carry):
-    longer = replace(maml, iterations=6)
+    longer = maml.where(iterations=6)
     told = carry([*questions(maml), *questions(longer)], copied)
     assert told.trained == [longer, other(longer)]
-    assert told.answered == [question for question in told.answered if question.subject.iterations == 6]
+    assert told.answered == [question for question in told.answered if question.subject.schedule.iterations == 6]
     assert len(told.answered) == 5
     for run in (maml, other(maml)):
         tiny.same_run(copied / run.name, whole / run.name)
     assert answers(questions(maml), copied) == answers(questions(maml), whole)
     for run in (maml, longer):
-        assert json.loads((copied / run.name / "spec.json").read_text()) == as_dict(run)
+        assert json.loads((copied / run.name / "spec.json").read_text()) == run.as_json()
         kept = json.loads((copied / "measured" / f"{name_of(Accuracy(run))}.json").read_text())
-        assert kept["question"]["run"] == as_dict(run)
+        assert kept["question"]["run"] == run.as_json()
         assert find(Curves(run), copied)
     assert find(Accuracy(longer), whole) is None
 

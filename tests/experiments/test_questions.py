@@ -22,11 +22,11 @@ from innerloop.predictors import Predictor
 from innerloop.reuse import adaptation as analysis
 from innerloop.runs import images
 from innerloop.runs.config import Spec
-from innerloop.runs.images import train_images
+from innerloop.runs.images import Compute, train_images
 from innerloop.runs.load import load_learner
-from innerloop.runs.sources import How
+from innerloop.runs.sources import Source
 
-CPU = How(device="cpu")
+CPU = Compute(device="cpu")
 BODY = ("block1", "block2", "block3", "block4")
 
 
@@ -36,19 +36,19 @@ class Trained:
     def __init__(self, folder: Path) -> None:
         data = tiny.pictures(folder / "shapes", each=18)  # 15 queries and up to 3 shots a class
         self.store, self.splits = folder / "store", load(data, size=20)
-        self.maml = Spec(
-            data=str(data), algorithm="maml", way=3, shot=1, query=2, tasks=2, steps=2, lr=0.4, meta_lr=3e-3, width=4,
-            size=20, pooling="stride", iterations=6, keep=2, log_every=2, val_every=3, val_episodes=4, test_episodes=6,
-            test_query=4, test_steps=3,
+        self.maml = Spec().where(
+            data=str(data), algorithm="maml", way=3, shot=1, query=2, meta_batch=2, steps=2, lr=0.4, meta_lr=3e-3,
+            width=4, size=20, pooling="stride", iterations=6, keep=2, log_every=2, val_every=3, val_episodes=4,
+            test_episodes=6, test_query=4, test_steps=3,
         )  # fmt: skip
-        self.other = replace(self.maml, seed=1)
-        self.anil, self.nil = replace(self.maml, algorithm="anil"), replace(self.maml, algorithm="nil")
-        self.multiclass = replace(self.maml, algorithm="multiclass", test_query=None)
+        self.other = self.maml.where(seed=1)
+        self.anil, self.nil = self.maml.where(algorithm="anil"), self.maml.where(algorithm="nil")
+        self.multiclass = self.maml.where(algorithm="multiclass", test_query=None)
         for run in (self.maml, self.other, self.anil, self.nil, self.multiclass):
             train_images(run, self.store / run.name, CPU)
 
     def ask(self, question: Question) -> Any:
-        kept = answer(question, Lab(self.store, lambda _: CPU))
+        kept = answer(question, Lab(self.store, lambda _: (CPU, Source())))
         assert "CPU" in kept.device
         assert kept.seconds >= 0
         assert find(question, self.store) == kept, "as it is kept"
@@ -56,7 +56,8 @@ class Trained:
 
     def test(self, run: Spec, predictor: Predictor, *, shot: int | None = None, query: int = 4) -> Scored:
         """With the network that validation chose, on the run's test episodes."""
-        stream = images.test_stream(self.splits.test, replace(run, shot=shot or run.shot), run.test_episodes, query)
+        problem = replace(run.problem, shot=shot or run.problem.shot)
+        stream = images.test_stream(self.splits.test, problem, problem.test_episodes, query)
         return score_of(evaluate(load_learner(self.store / run.name).model, stream, predictor))
 
 
@@ -83,7 +84,7 @@ def test_no_frozen_layer_is_plain_evaluation(trained):
     plain = json.loads((trained.store / trained.maml.name / "result.json").read_text())["test"]
     assert trained.ask(Accuracy(trained.maml, frozen=0)) == kept_score(plain["maml"])
     assert trained.ask(Accuracy(trained.maml, nil=True)) == kept_score(plain["nil"])
-    assert trained.ask(Accuracy(trained.maml)) == trained.test(trained.maml, trained.maml.test_rule())
+    assert trained.ask(Accuracy(trained.maml)) == trained.test(trained.maml, trained.maml.inner.test_rule())
 
 
 def test_all_frozen_but_the_head_is_anil_on_the_same_weights(trained):
@@ -105,9 +106,9 @@ def test_freezing_an_anil_network_changes_nothing(trained):
 def test_accuracy_of_a_kept_checkpoint(trained):
     found = trained.ask(Accuracy(trained.maml, at=2))
     learner = load_learner(trained.store / trained.maml.name / "at-2.safetensors")
-    stream = images.test_stream(trained.splits.test, trained.maml, 6, 4)
+    stream = images.test_stream(trained.splits.test, trained.maml.problem, 6, 4)
     assert learner.metadata["iteration"] == 2
-    assert found == score_of(evaluate(learner.model, stream, trained.maml.test_rule()))
+    assert found == score_of(evaluate(learner.model, stream, trained.maml.inner.test_rule()))
 
 
 def test_another_shot_than_in_the_training(trained):
@@ -143,7 +144,7 @@ def test_change_over_training(trained):
     first, kept, chosen = (trained.ask(Movement(trained.maml, 2, at=at)) for at in (0, 6, None))
     model = trained.maml.build((3, 20, 20))
     stream = trained.splits.test.episodes(3, 1, 15, count=2)
-    assert first == analysis.change(model, stream, trained.maml.test_rule())
+    assert first == analysis.change(model, stream, trained.maml.inner.test_rule())
     assert first.cca != kept.cca
     best_at = load_learner(trained.store / trained.maml.name).metadata["iteration"]
     assert (kept == chosen) == (best_at == 6)
@@ -195,8 +196,8 @@ def test_curves_are_those_of_the_run(trained):
 @pytest.mark.parametrize("what", ["training", "inference"])
 @pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil"])
 def test_timing_needs_no_run_and_no_data(trained, tmp_path, what, algorithm):
-    question = Timing(replace(trained.maml, data="omniglot", algorithm=algorithm), what, 3)
-    kept = answer(question, Lab(tmp_path, lambda _: replace(CPU, source="nowhere")))
+    question = Timing(trained.maml.where(data="omniglot", algorithm=algorithm), what, 3)
+    kept = answer(question, Lab(tmp_path, lambda _: (CPU, Source("nowhere"))))
     assert question.runs == ()
     assert kept.answer.mean > 0
     assert kept.answer.median > 0
@@ -205,7 +206,7 @@ def test_timing_needs_no_run_and_no_data(trained, tmp_path, what, algorithm):
 
 
 def test_a_run_that_is_not_trained_is_named(trained):
-    absent = replace(trained.maml, seed=7)
+    absent = trained.maml.where(seed=7)
     with pytest.raises(FileNotFoundError, match=absent.name):
         trained.ask(Accuracy(absent))
     with pytest.raises(FileNotFoundError, match=r"at-5\.safetensors"):
@@ -218,7 +219,7 @@ def test_damaged_metrics_are_named(trained, tmp_path):
     path = store / trained.maml.name / "metrics.jsonl"
     path.write_bytes(b"\xff\x00" + path.read_bytes())
     with pytest.raises(ValueError, match=f"{path} is damaged .*: delete the run's folder to train it again"):
-        answer(Curves(trained.maml), Lab(store, lambda _: CPU))
+        answer(Curves(trained.maml), Lab(store, lambda _: (CPU, Source())))
 
 
 def test_names_do_not_depend_on_defaults(trained):

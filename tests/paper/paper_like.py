@@ -46,11 +46,11 @@ def answer_to(question: Question) -> Any:
         case Movement():
             return Change(layers(0.95, 0.3), layers(0.97, 0.4), layers(0.1, 1.0), {}, {}, 1)
         case Likeness(first, second):
-            start = 0.3 + 0.05 * first.shot + 0.01 * first.seed + 0.002 * second.seed
+            start = 0.3 + 0.05 * first.problem.shot + 0.01 * first.seed + 0.002 * second.seed
             values = {layer: start + 0.1 * i for i, layer in enumerate(LAYERS)}
             return alike(**{kind: {when: dict(values) for when in WHENS} for kind in ("cca", "cka")})
         case Curves(run):
-            top = 0.62 if run.algorithm == "anil" else 0.6
+            top = 0.62 if run.inner.algorithm == "anil" else 0.6
             return Learning([5, 10], [1.5, 1.1], [0.3, top], [2, 4, 6, 8], [0.2, 0.4, 0.5, top])
     raise AssertionError(question)
 

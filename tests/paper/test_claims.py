@@ -159,12 +159,16 @@ def with_layer(kind: str, layer: str, value: float, *, problem: str = MINI5, che
 def about(question: Any, problem: str) -> bool:
     run = question.first if isinstance(question, Likeness) else question.run
     base = scale_of(1).problems[problem]
-    return (run.data, run.way, run.shot) == (base.data, base.way, base.shot)
+    return (run.problem.data, run.problem.way, run.problem.shot) == (
+        base.problem.data,
+        base.problem.way,
+        base.problem.shot,
+    )
 
 
 def at(question: Any) -> int | None:
     """Which of the kept checkpoints: 0 for the first weights, then 1, 2 and 3."""
-    return None if question.at is None else question.at // question.run.keep
+    return None if question.at is None else question.at // question.run.schedule.keep
 
 
 def frozen_costs(points: float, *, checkpoint: int):
@@ -180,9 +184,9 @@ def anil_differs(points: float, problem: str = MINI5, *, what: str = "val_accura
     """ANIL `points` above MAML throughout, or its loss so many per cent above."""
 
     def changed(question: Any, answer: Any) -> Any:
-        if question.run.algorithm != "anil" or not about(question, problem):
+        if question.run.inner.algorithm != "anil" or not about(question, problem):
             return answer
-        maml = getattr(answer_to(replace(question, run=replace(question.run, algorithm="maml"))), what)
+        maml = getattr(answer_to(replace(question, run=question.run.where(algorithm="maml"))), what)
         if what == "loss":
             return altered(answer, **{what: [value + points / 100 * 1.3 for value in maml]})  # MAML's mean is 1.3
         return altered(answer, **{what: [value + points / 100 for value in maml]})
@@ -207,7 +211,7 @@ def mixed_pairs(change: Any):
     """Comparisons of ANIL with MAML."""
 
     def changed(question: Likeness, answer: Any) -> Any:
-        if question.first.algorithm == question.second.algorithm:
+        if question.first.inner.algorithm == question.second.inner.algorithm:
             return answer
         values = {layer: change(i, value) for i, (layer, value) in enumerate(answer.cca["pre-pre"].items())}
         return alike(cca={"pre-pre": values})
@@ -268,18 +272,18 @@ LACKS = [
     ("figure2", without(lambda q: about(q, MINI5))),
     ("figure3", without(lambda q: at(q) == 1)),
     ("figure3", without(lambda q: at(q) == 3)),
-    ("figure5", without(lambda q: q.run.algorithm == "anil")),
-    ("figure5", without(lambda q: q.run.algorithm == "maml")),
+    ("figure5", without(lambda q: q.run.inner.algorithm == "anil")),
+    ("figure5", without(lambda q: q.run.inner.algorithm == "maml")),
     ("figure6", without(lambda q: about(q, MINI1))),
     ("figure6", without(lambda q: about(q, MINI5) and at(q) == 2)),
     ("figure7", without(lambda q: about(q, MINI1))),
     ("figure8", without(lambda q: about(q, MINI5))),
     ("figure9", without(lambda q: at(q) == 2)),
     ("figure10", without(lambda q: about(q, OMNI1))),
-    ("figure10", without(lambda q: about(q, MINI1) and q.run.algorithm == "anil")),
+    ("figure10", without(lambda q: about(q, MINI1) and q.run.inner.algorithm == "anil")),
     ("figure11", without(lambda q: about(q, MINI1))),
-    ("figure11", without(lambda q: q.first.algorithm != q.second.algorithm)),
-    ("figure11", without(lambda q: q.first.algorithm == q.second.algorithm == "anil")),
+    ("figure11", without(lambda q: q.first.inner.algorithm != q.second.inner.algorithm)),
+    ("figure11", without(lambda q: q.first.inner.algorithm == q.second.inner.algorithm == "anil")),
 ]
 
 

@@ -184,14 +184,16 @@ def test_what_is_asked_of_which_network():
     assert asked("table5", "Multiclass training-NIL head", MINI5) == Accuracy(multiclass, nil=True, shot=5)
     assert asked("table5", "Multiclass training-NIL head", MINI1) == Accuracy(multiclass, nil=True)
     assert asked("table5", "Random features-NIL head", MINI5) == Accuracy(random, nil=True, shot=5)
-    assert (multiclass.shot, random.shot, random.iterations, multiclass.algorithm) == (1, 1, 0, "multiclass")
+    assert (multiclass.problem.shot, random.problem.shot, random.schedule.iterations) == (1, 1, 0)
+    assert multiclass.inner.algorithm == "multiclass"
     head = head_on(scale, MINI5, "multiclass", 1)
     assert asked("table7", "Multiclass pretrain-MAML head", MINI5) == Accuracy(head)
-    assert (head.body, head.shot, head.iterations, head.algorithm) == (multiclass.name, 5, 6000, "anil")
+    assert (head.inner.body, head.inner.algorithm) == (multiclass.name, "anil")
+    assert (head.problem.shot, head.schedule.iterations) == (5, 6000)
     assert Timing(timed(scale, MINI1, "fomaml"), "training", 2000) in table("table6").questions(scale)
     resemblance = asked("table8", "(Multitask pretrain, MAML)", "CCA Similarity")
     assert isinstance(resemblance, Likeness)
-    assert (resemblance.first.algorithm, resemblance.second) == ("multitask", training(scale, MINI1, "maml", 2))
+    assert (resemblance.first.inner.algorithm, resemblance.second) == ("multitask", training(scale, MINI1, "maml", 2))
 
 
 @pytest.mark.parametrize(("name", "runs", "seeds"), [("smoke", 44, 2), ("small", 44, 2), ("paper", 66, 3)])
@@ -213,9 +215,9 @@ def test_tables_and_figures_share_their_runs(name, runs, seeds):
 def test_bodies_are_trained_before_the_heads_on_them(scale, tmp_path):
     plan = [each.spec for each in trainings(table("table7").questions(scale), tmp_path)]
     names = [spec.name for spec in plan]
-    heads = [spec for spec in plan if spec.body]
+    heads = [spec for spec in plan if spec.inner.body]
     assert len(heads) == 8 * scale.seeds
-    assert all(names.index(spec.body) < names.index(spec.name) for spec in heads)
+    assert all(names.index(spec.inner.body) < names.index(spec.name) for spec in heads)
     assert [spec.seed for spec in plan] == sorted(spec.seed for spec in plan), "a whole seed before the next"
 
 
@@ -255,9 +257,9 @@ def test_kept_checkpoints_are_written_by_the_run(name):
     kept = [question for question in questions if isinstance(question, Accuracy | Movement) and question.at is not None]
     assert kept
     for question in kept:
-        assert question.at == 0 or (question.run.keep and question.at % question.run.keep == 0)
-        assert question.at <= question.run.iterations
-    assert {question.at for question in kept} >= {question.run.iterations for question in kept}, (
+        assert question.at == 0 or (question.run.schedule.keep and question.at % question.run.schedule.keep == 0)
+        assert question.at <= question.run.schedule.iterations
+    assert {question.at for question in kept} >= {question.run.schedule.iterations for question in kept}, (
         "the last one is kept too"
     )
 

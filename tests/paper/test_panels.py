@@ -45,7 +45,9 @@ def test_a_pair_of_seeds_is_asked_for_once(seeds):
     assert len(pairs) == len(set(pairs))
     assert orders == pairs, "so that rows of a table and points of Figure 11 stand for the same seeds"
     assert wider[: len(pairs)] == pairs, "a further seed adds pairs and changes none"
-    assert {(question.first.algorithm, question.second.algorithm) for question in mixed} <= {("anil", "maml")}
+    assert {(question.first.inner.algorithm, question.second.inner.algorithm) for question in mixed} <= {
+        ("anil", "maml")
+    }
 
 
 def test_fit_is_least_squares():
@@ -103,7 +105,11 @@ def test_a_figure_draws_what_there_is(each: Figure):
     for name, answer in answers.items():
         assert drawn(each.panels({name: answer})) < whole
         assert 0 < drawn(each.panels({other: value for other, value in answers.items() if other != name})) <= whole
-    for keep in (lambda run: run.seed == 0, lambda run: run.shot == 5, lambda run: run.algorithm == "maml"):
+    for keep in (
+        lambda run: run.seed == 0,
+        lambda run: run.problem.shot == 5,
+        lambda run: run.inner.algorithm == "maml",
+    ):
         questions = each.asks(scale_of(3))
         part = {name: answer for name, answer in answers.items() if all(map(keep, questions[name].runs))}
         assert 0 <= drawn(each.panels(part)) <= whole

@@ -26,6 +26,7 @@ def place(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("smoke")
 
 
+@pytest.mark.slow
 def test_every_table_and_figure_is_made_and_shown(place, monkeypatch):
     monkeypatch.chdir(place)
     run = ("paper", "run", "--scale", "smoke", "--device", "cpu")
@@ -56,6 +57,7 @@ def test_every_table_and_figure_is_made_and_shown(place, monkeypatch):
     assert pictures == {f"{name}-smoke.svg" for name in FIGURES}
 
 
+@pytest.mark.slow
 def test_the_page_opens_in_a_browser(place):
     """Its tables and figures are there, and nothing is complained about."""
     browser, path = shutil.which("chromium"), place / "paper-report" / "index.html"

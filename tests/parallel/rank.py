@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from innerloop.algorithms import maml
-from innerloop.data.episodes import ImageBank
+from innerloop.data.bank import Bank
 from innerloop.models import conv4
 from innerloop.parallel.ranks import RankedStep, Ranks, lead_or_follow
 from innerloop.parallel.step import OuterStep
@@ -32,7 +32,7 @@ class Float64:
 def outer_step() -> OuterStep:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (20, 8, 8, 1), generator=generator, dtype=torch.uint8)
-    bank = ImageBank.stack(images, [5] * 4, list("abcd"))
+    bank = Bank.stack(images, [5] * 4, list("abcd"), white=255)
     model = conv4(3, channels=1, size=8, width=4, pooling="stride", generator=generator).double()
     adam = torch.optim.Adam(model.parameters(), 1e-2)
     return OuterStep(model, Float64(bank.episodes(3, 1, 2, tasks=4, count=50)), maml(2, 0.1), adam, clip=0.05)

@@ -10,7 +10,7 @@ from torch import nn
 
 from innerloop import inner, outer
 from innerloop.algorithms import anil, fomaml, maml
-from innerloop.data.episodes import ImageBank
+from innerloop.data.bank import Bank
 from innerloop.inner import InnerLoop
 from innerloop.models import conv4
 from innerloop.outer import meta_train
@@ -28,10 +28,10 @@ def labels_are_not_read(monkeypatch):
         monkeypatch.setattr(room, "largest_label", lambda _: -1)
 
 
-def bank(device="cpu") -> ImageBank:
+def bank(device="cpu") -> Bank:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (30, 8, 8, 3), generator=generator, dtype=torch.uint8)
-    return ImageBank.stack(images, [5] * 6, [f"class{i}" for i in range(6)]).to(device)
+    return Bank.stack(images, [5] * 6, [f"class{i}" for i in range(6)], white=255).to(device)
 
 
 def outer_step(rule, device="cpu", model=None, clip=0.02) -> OuterStep:

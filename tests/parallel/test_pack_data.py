@@ -41,7 +41,7 @@ def test_what_is_packed_is_read_as_it_was_and_no_piece_is_larger_than_asked(how,
     assert all(path.stat().st_size <= piece for path in paths)
     for ours, theirs in zip(mini_imagenet(out, size=8), mini_imagenet(source, size=8), strict=True):
         assert ours.classes == theirs.classes
-        assert ours.images.equal(theirs.images)
+        assert ours.items.equal(theirs.items)
 
 
 def test_what_cannot_be_packed_is_said(source, tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from dataclasses import replace
 
 import pytest
 import tiny
@@ -12,19 +11,18 @@ import torch
 
 from innerloop.runs import images
 from innerloop.runs.config import Spec
-from innerloop.runs.images import FewShotImages, train_images, train_images_together
-from innerloop.runs.sources import How
+from innerloop.runs.images import Compute, FewShotImages, train_images, train_images_together
 from innerloop.runs.together import Apart
 from innerloop.runs.trainer import Diverged, Interrupted, Logging
 
-CPU, SEEDS = How(device="cpu"), (0, 1, 2)
+CPU, SEEDS = Compute(device="cpu"), (0, 1, 2)
 
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory) -> Spec:
-    return Spec(
+    return Spec().where(
         data=str(tiny.pictures(tmp_path_factory.mktemp("pictures"))), algorithm="maml",
-        way=3, query=2, test_query=2, tasks=2, steps=2, test_steps=3, lr=0.1, width=4, size=14, pooling="stride",
+        way=3, query=2, test_query=2, meta_batch=2, steps=2, test_steps=3, lr=0.1, width=4, size=14, pooling="stride",
         spatial_mean=True, iterations=7, log_every=2, val_every=3, val_episodes=4, test_episodes=6,
     )  # fmt: skip
 
@@ -33,12 +31,12 @@ def spec(tmp_path_factory) -> Spec:
 def alone(spec, tmp_path_factory):
     root = tmp_path_factory.mktemp("alone")
     for seed in SEEDS:
-        train_images(replace(spec, seed=seed), root / str(seed), CPU)
+        train_images(spec.where(seed=seed), root / str(seed), CPU)
     return root
 
 
 def together(spec, root, seeds=SEEDS, **more):
-    return train_images_together([replace(spec, seed=s) for s in seeds], [root / str(s) for s in seeds], CPU, **more)
+    return train_images_together([spec.where(seed=s) for s in seeds], [root / str(s) for s in seeds], CPU, **more)
 
 
 def like(run, other) -> None:
@@ -75,7 +73,7 @@ def test_stopped_together_they_go_on_together_and_alone(spec, alone, tmp_path, m
         patch.setattr(images.FewShotImages, "step", stopping)
         with pytest.raises(Interrupted, match="stopped after iteration 4 of 7"):
             together(spec, tmp_path)
-    tiny_spec = replace(spec, seed=2)
+    tiny_spec = spec.where(seed=2)
     train_images(tiny_spec, tmp_path / "2", CPU)
     with pytest.raises(Apart, match=r"stand at different iterations, \[0, 4\]"):
         together(spec, tmp_path, seeds=(0, 5))
@@ -100,4 +98,4 @@ def test_one_that_diverges_leaves_the_others_alone(spec, alone, tmp_path, monkey
 
 def test_runs_that_differ_in_more_than_their_seed_do_not_train_as_one(spec, tmp_path):
     with pytest.raises(ValueError, match="differ in nothing but their seed"):
-        train_images_together([spec, replace(spec, lr=0.3)], [tmp_path / "a", tmp_path / "b"], CPU)
+        train_images_together([spec, spec.where(lr=0.3)], [tmp_path / "a", tmp_path / "b"], CPU)

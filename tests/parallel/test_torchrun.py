@@ -26,7 +26,7 @@ def torchrun(size: int, *words: object) -> subprocess.Popen[str]:
 
 
 def settings(out: Path, **changes: object) -> list[str]:
-    changes = {"tasks": 3, "algorithm": "maml", "lr": 0.05} | changes
+    changes = {"meta_batch": 3, "algorithm": "maml", "lr": 0.05} | changes
     return [*tiny.options(**changes), "--device", "cpu", "--out", str(out)]
 
 
@@ -54,7 +54,7 @@ def test_a_run_of_two_processes_is_that_of_one_and_goes_on_with_three(tmp_path):
 
 def test_a_meta_batch_of_fewer_tasks_than_processes_is_one_line(tmp_path):
     pictures = tiny.pictures(tmp_path / "pictures")
-    launched = torchrun(2, pictures, *settings(tmp_path / "run", tasks=1))
+    launched = torchrun(2, pictures, *settings(tmp_path / "run", meta_batch=1))
     _, said = launched.communicate()
     assert launched.returncode != 0
     lines = [line for line in said.splitlines() if line.startswith("innerloop: 2 processes")]

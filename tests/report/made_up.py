@@ -50,10 +50,10 @@ def score_of(accuracy: float, interval: float | None = 0.01, device: str = DEVIC
 
 def _accuracy(asked: Accuracy, draw: random.Random) -> Scored:
     run = asked.run
-    base = 32.9 if run.iterations == 0 else QUALITY[run.algorithm] + (14 if run.shot == 5 else 0)
-    base += 47 if run.data == "omniglot" else 0
+    base = 32.9 if run.schedule.iterations == 0 else QUALITY[run.inner.algorithm] + (14 if run.problem.shot == 5 else 0)
+    base += 47 if run.problem.data == "omniglot" else 0
     base = (base - 0.3 * asked.frozen + draw.gauss(0, 0.5)) / 100
-    return Scored(min(base, 0.99), 0.008, run.test_episodes, "query")
+    return Scored(min(base, 0.99), 0.008, run.problem.test_episodes, "query")
 
 
 def _movement(asked: Movement, draw: random.Random) -> Change:
@@ -64,7 +64,9 @@ def _movement(asked: Movement, draw: random.Random) -> Change:
 
 
 def _likeness(asked: Likeness, draw: random.Random) -> Resemblance:
-    low = {"multiclass": 0.03, "multitask": 0.2}.get(asked.first.algorithm, 0.0 if asked.first.iterations else 0.1)
+    low = {"multiclass": 0.03, "multitask": 0.2}.get(
+        asked.first.inner.algorithm, 0.0 if asked.first.schedule.iterations else 0.1
+    )
     base = {layer: draw.uniform(0.4, 0.65) - low for layer in LAYERS}
     times = ("pre-pre", "pre-post", "post-pre", "post-post")
     cca = {when: {layer: value + draw.gauss(0, 0.01) for layer, value in base.items()} for when in times}
@@ -74,31 +76,31 @@ def _likeness(asked: Likeness, draw: random.Random) -> Resemblance:
 
 def _curves(asked: Curves, draw: random.Random) -> Learning:
     run = asked.run
-    steps = list(range(run.log_every, run.iterations + 1, run.log_every))
-    checks = list(range(run.val_every, run.iterations + 1, run.val_every))
-    top = QUALITY[run.algorithm] / 100
+    steps = list(range(run.schedule.log_every, run.schedule.iterations + 1, run.schedule.log_every))
+    checks = list(range(run.schedule.val_every, run.schedule.iterations + 1, run.schedule.val_every))
+    top = QUALITY[run.inner.algorithm] / 100
 
     def learned(at: int) -> float:
-        return 0.2 + (top - 0.2) * (1 - math.exp(-4 * at / run.iterations)) + draw.gauss(0, 0.01)
+        return 0.2 + (top - 0.2) * (1 - math.exp(-4 * at / run.schedule.iterations)) + draw.gauss(0, 0.01)
 
     seen = [learned(at) for at in steps]
     return Learning(steps, [1.9 - 1.4 * value for value in seen], seen, checks, [learned(at) - 0.02 for at in checks])
 
 
 def _timing(asked: Timing, draw: random.Random) -> Seconds:
-    quick = {"anil": 0.5, "fomaml": 0.55}.get(asked.run.algorithm, 1) * (0.5 if asked.what == "inference" else 1)
-    mean = 0.02 * asked.run.shot * quick * draw.uniform(0.97, 1.03)
+    quick = {"anil": 0.5, "fomaml": 0.55}.get(asked.run.inner.algorithm, 1) * (0.5 if asked.what == "inference" else 1)
+    mean = 0.02 * asked.run.problem.shot * quick * draw.uniform(0.97, 1.03)
     return Seconds(mean, mean * 0.97, asked.batches, DEVICE)
 
 
-RUN = Spec(data="glyphs", iterations=10)
+RUN = Spec().where(data="glyphs", iterations=10)
 ASKED = 'a <b>& "c"</b> | *d* _e_'  # must be shown as it is
 WORTH = "Small & <quick>: what compares is the order."
 
 
 def a_scale(seeds: int = 2, name: str = "small", *, judged: bool = True) -> Scale:
     """Scales of other names ask of other runs."""
-    run = RUN if name == "small" else replace(RUN, iterations=20)
+    run = RUN if name == "small" else RUN.where(iterations=20)
     return Scale(name, seeds, WORTH, {"glyphs": run}, judged=judged)
 
 
@@ -107,7 +109,7 @@ def a_study(*exhibits: Exhibit, scales: tuple[Scale, ...] | None = None, **chang
         **{
             "name": "made-up", "title": ASKED, "asks": "Is it so?", "exhibits": exhibits,
             "scales": scales or (a_scale(),), "command": "innerloop study made_up.py",
-            "settings": lambda spec: {"data": spec.data, "iterations": str(spec.iterations)},
+            "settings": lambda spec: {"data": spec.problem.data, "iterations": str(spec.schedule.iterations)},
         } | changes
     )  # fmt: skip
 
@@ -116,7 +118,7 @@ def a_table(*claims: Claim, **changes: Any) -> Table:
     """Two rows of accuracies and one of nothing; the seed is the repeat."""
 
     def cell(scale: Scale, row: str, column: str, repeat: int) -> Cell | None:
-        run = replace(scale.problems["glyphs"], seed=repeat, shot=len(row), way=len(column))
+        run = scale.problems["glyphs"].where(seed=repeat, shot=len(row), way=len(column))
         return None if row == "later" else accuracy(run)
 
     table = Table(
@@ -147,6 +149,6 @@ def a_figure(*claims: Claim) -> Figure:
 
     return Figure(
         name="figure2", title="Likeness", about="shapes", published="All near 1.",
-        asks=lambda scale: {seed: Accuracy(replace(RUN, seed=seed), nil=True) for seed in range(scale.seeds)},
+        asks=lambda scale: {seed: Accuracy(RUN.where(seed=seed), nil=True) for seed in range(scale.seeds)},
         panels=panels, claims=claims,
     )  # fmt: skip

@@ -57,8 +57,8 @@ def test_times_of_two_devices_are_not_compared():
     table, scale = STUDY.exhibit("table6"), SCALES["small"]
 
     def timed(question):
-        slow = 4 if question.run.algorithm == "maml" else 0.5
-        device = "fast" if question.run.algorithm == "anil" and mixed else "slow"
+        slow = 4 if question.run.inner.algorithm == "maml" else 0.5
+        device = "fast" if question.run.inner.algorithm == "anil" and mixed else "slow"
         return kept(Seconds(slow, slow, 3, device), device)
 
     mixed = False
@@ -103,7 +103,7 @@ def test_verdicts(limit, found, verdict):
 
 def test_a_figure_without_its_answers_has_no_panel_and_no_claim_holds():
     always = Claim("true of nothing", "always", lambda panels: all(panels.values()))
-    only_one = {Accuracy(replace(RUN, seed=1), nil=True): score_of(0.5)}
+    only_one = {Accuracy(RUN.where(seed=1), nil=True): score_of(0.5)}
     result = collect(a_figure(always), a_scale(), only_one.get, {})
     assert (result.panels, result.verdicts, result.found) == ((), ("not enough runs",), 1)
 
@@ -119,7 +119,7 @@ def test_a_claim_is_judged_on_whole_repeats_and_the_page_says_so():
 
     def find(asked):
         better = score_of(0.7 if asked.run.seed else 0.5)
-        return better if asked.run.seed == 0 or asked.run.shot == 1 else None
+        return better if asked.run.seed == 0 or asked.run.problem.shot == 1 else None
 
     result = collect(table, a_scale(), find, {})
     assert result.entries[PLACE].mean == pytest.approx(60)
@@ -175,7 +175,7 @@ def test_the_legend_tells_the_kinds_of_spread():
 
     assert "standard deviation over 3 repeats." in words(answers([0.5, 0.6, 0.7]))
     assert "95 % interval over the test episodes of one repeat." in words(answers([0.5]))
-    mixed = words(lambda asked: answers([0.5] if asked.run.shot == 1 else [0.5, 0.6])(asked))
+    mixed = words(lambda asked: answers([0.5] if asked.run.problem.shot == 1 else [0.5, 0.6])(asked))
     assert "deviation over 2 repeats; with † the 95 % interval" in mixed
     assert "±" not in words(lambda _: None)
 

@@ -7,7 +7,8 @@ import torch
 
 from innerloop.inner import chosen
 from innerloop.models.few_shot import conv_same
-from innerloop.runs.presets import FOLDER, PRESETS, preset
+from innerloop.runs.presets import FOLDER, PRESETS, preset, usual_lr
+from innerloop.runs.settings import flat
 
 # The reference sums its inner loss over N * K images and divides by K: N times the mean. Its outer loss is likewise
 # summed over queries and divided by K, so a clip of 10 is 10 / 75 of the mean at 1-shot, 10 / 15 at 5-shot.
@@ -36,31 +37,40 @@ MINI = {
 def test_the_settings_of_the_reference(name):
     spec = preset(name)
     for key, value in {**ALL, **(OMNIGLOT if name.startswith("omniglot") else MINI)}.items():
-        assert getattr(spec, key) == value, key
-    assert (spec.way, spec.shot, spec.query, spec.tasks, spec.lr, spec.clip) == pytest.approx(REFERENCE[name])
+        assert flat(spec)[key] == value, key
+    assert tuple(flat(spec)[key] for key in ("way", "shot", "query", "meta_batch", "lr", "clip")) == pytest.approx(
+        REFERENCE[name]
+    )
 
 
 def test_the_setting_of_maml_on_omniglot():
     spec = preset("omniglot-5way-1shot")
-    assert (spec.way, spec.shot, spec.query, spec.tasks, spec.lr, spec.clip) == (5, 1, 1, 32, 5 * 0.4, None)
-    assert (spec.steps, spec.test_steps) == (1, 3)
-    assert all(getattr(spec, key) == value for key, value in OMNIGLOT.items())
+    assert tuple(flat(spec)[key] for key in ("way", "shot", "query", "meta_batch", "lr", "clip")) == (
+        5,
+        1,
+        1,
+        32,
+        5 * 0.4,
+        None,
+    )
+    assert (spec.inner.steps, spec.inner.test_steps) == (1, 3)
+    assert all(flat(spec)[key] == value for key, value in OMNIGLOT.items())
 
 
 @pytest.mark.parametrize("name", REFERENCE)
 def test_the_networks_of_the_reference(name):
     spec, omniglot = preset(name), name.startswith("omniglot")
     channels = 1 if omniglot else 3
-    model = spec.build((channels, spec.size, spec.size))
+    model = spec.build((channels, spec.problem.size, spec.problem.size))
     assert model.head.weight.shape == ((20, 64) if omniglot else (5, 800))
     assert [tuple(getattr(model, f"block{i}").conv.stride) for i in range(1, 5)] == [(2, 2) if omniglot else (1, 1)] * 4
     assert {tuple(getattr(model, f"block{i}").conv.kernel_size) for i in range(1, 5)} == {(3, 3)}
-    sizes, x = [], torch.zeros(2, channels, spec.size, spec.size)
+    sizes, x = [], torch.zeros(2, channels, spec.problem.size, spec.problem.size)
     for block in model[:4]:
         x = block(x)
         sizes.append(x.shape[-1])
     assert sizes == ([14, 7, 4, 2] if omniglot else [42, 21, 10, 5])
-    bound = (6 / (9 * (channels + spec.width))) ** 0.5  # Xavier uniform
+    bound = (6 / (9 * (channels + spec.model.width))) ** 0.5  # Xavier uniform
     assert 0.9 * bound < model.block1.conv.weight.abs().max() <= bound
     head = model.head.weight
     if omniglot:  # N(0, 1)
@@ -83,23 +93,31 @@ def test_the_padding_is_that_of_tensorflow():
 @pytest.mark.parametrize("name", REFERENCE)
 def test_all_but_the_norm_adapts(name):
     spec = preset(name)
-    model = spec.build((3, spec.size, spec.size))
+    model = spec.build((3, spec.problem.size, spec.problem.size))
     body = [f"block{i}.conv.weight" for i in range(1, 5)]
-    assert chosen(model, spec.rule().adapt) == [*body, "head.weight", "head.bias"]
+    assert chosen(model, spec.inner.rule().adapt) == [*body, "head.weight", "head.bias"]
     norms = [f"block{i}.norm.bias" for i in range(1, 5)]
     assert sorted(dict(model.named_parameters())) == sorted([*body, *norms, "head.weight", "head.bias"])
-    assert not spec.rule().first_order
+    assert not spec.inner.rule().first_order
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_what_its_name_says(name):
     spec = preset(name)
-    assert name == f"{spec.data}-{spec.way}way-{spec.shot}shot"
-    spec.build((1, spec.size, spec.size))
+    assert name == f"{spec.problem.data}-{spec.problem.way}way-{spec.problem.shot}shot"
+    spec.build((1, spec.problem.size, spec.problem.size))
 
 
 def test_the_settings_for_a_folder_build_a_network():
-    assert FOLDER.build((3, FOLDER.size, FOLDER.size)).head.out_features == FOLDER.way
+    assert FOLDER.build((3, FOLDER.problem.size, FOLDER.problem.size)).head.out_features == FOLDER.problem.way
+
+
+@pytest.mark.parametrize(
+    ("changes", "lr"), [({}, 0.016), ({"size": 28}, 0.4), ({"size": 128}, 0.0063), ({"spatial_mean": True}, 0.4)]
+)
+def test_the_inner_learning_rate_for_a_folder_goes_with_the_heads_inputs(changes, lr):
+    assert usual_lr(FOLDER.where(**changes)) == lr
+    assert FOLDER.inner.lr == usual_lr(FOLDER)
 
 
 def test_an_unknown_preset():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -21,17 +20,17 @@ from innerloop.outer import meta_gradient, meta_train
 from innerloop.predictors import features
 from innerloop.runs import images, trainer
 from innerloop.runs.config import Algorithm, Spec
-from innerloop.runs.images import train_images, training_stream
+from innerloop.runs.images import Compute, train_images, training_stream
 from innerloop.runs.load import load_learner
-from innerloop.runs.sources import How, open_data
+from innerloop.runs.sources import Source, open_data
 from innerloop.runs.trainer import Interrupted
 from innerloop.tasks import Episodes
 
-TINY = Spec(
-    way=3, query=2, test_query=2, tasks=2, steps=2, test_steps=3, lr=0.4, width=4, size=14, pooling="stride",
+TINY = Spec().where(
+    way=3, query=2, test_query=2, meta_batch=2, steps=2, test_steps=3, lr=0.4, width=4, size=14, pooling="stride",
     spatial_mean=True, iterations=7, log_every=2, val_every=3, val_episodes=4, test_episodes=6,
 )  # fmt: skip
-CPU = How(device="cpu")
+CPU = Compute(device="cpu")
 WITHOUT = ("nil", "multitask", "multiclass")  # an inner loop
 
 
@@ -54,12 +53,12 @@ def store(cache, tmp_path_factory) -> Path:
         patch.setenv("INNERLOOP_CACHE", str(cache))
         few_scripts(patch)
         for algorithm in get_args(Algorithm):
-            train_images(replace(TINY, algorithm=algorithm), folder / algorithm, CPU)
+            train_images(TINY.where(algorithm=algorithm), folder / algorithm, CPU)
     return folder
 
 
 def banks() -> Splits:
-    return open_data(TINY, CPU)
+    return open_data(TINY.problem, Source())
 
 
 def lines(run: Path) -> list[dict]:
@@ -89,7 +88,7 @@ def test_every_algorithm_trains_validates_and_is_tested(algorithm, store):
     assert [line["iteration"] for line in lines(run) if "loss" in line] == [2, 4, 6, 7]
     assert [line["iteration"] for line in lines(run) if "val_accuracy" in line] == [3, 6, 7]
     model, spec, shape, metadata = load_learner(run)
-    assert (spec, shape) == (replace(TINY, algorithm=algorithm), (1, 14, 14))
+    assert (spec, shape) == (TINY.where(algorithm=algorithm), (1, 14, 14))
     assert metadata["iteration"] == result["best_at"]
     start = TINY.build(shape, way=len(model.head.bias)).state_dict()
     assert all(value.isfinite().all() for value in model.state_dict().values())
@@ -105,7 +104,7 @@ def test_multiclass_has_an_output_for_every_class(store):
 
 def test_multiclass_learns_to_name_the_training_classes(tmp_path):
     more = {"query": 15, "width": 8, "spatial_mean": False}
-    spec = replace(TINY, algorithm="multiclass", iterations=50, log_every=10, val_every=50, meta_lr=0.01, **more)
+    spec = TINY.where(algorithm="multiclass", iterations=50, log_every=10, val_every=50, meta_lr=0.01, **more)
     train_images(spec, tmp_path, CPU)
     losses = [line["loss"] for line in lines(tmp_path) if "loss" in line]
     classes = len(banks().train)
@@ -117,14 +116,14 @@ def test_multiclass_learns_to_name_the_training_classes(tmp_path):
 
 
 def test_multiclass_sees_as_many_images_as_the_episodes_hold():
-    stream = training_stream(banks().train, replace(TINY, algorithm="multiclass"))
+    stream = training_stream(banks().train, TINY.where(algorithm="multiclass"))
     assert isinstance(stream, LabelledStream)
     assert (stream.images, len(stream), stream.seed) == (2 * 3 * (1 + 2), 7, 0)
 
 
 def test_multitask_is_plain_cross_entropy_on_the_query_images():
     model, episodes = TINY.build((1, 14, 14)).double(), batch()
-    loss, accuracy = meta_gradient(model, episodes, replace(TINY, algorithm="multitask").predictor())
+    loss, accuracy = meta_gradient(model, episodes, TINY.where(algorithm="multitask").inner.predictor(3))
     found = [parameter.grad.clone() for parameter in model.parameters()]
     outputs = [model(x) for x in episodes.query_x]  # task by task, as the norm is
     want = sum(F.cross_entropy(rows, y) for rows, y in zip(outputs, episodes.query_y, strict=True)) / 3
@@ -135,8 +134,8 @@ def test_multitask_is_plain_cross_entropy_on_the_query_images():
 
 
 def test_nil_trains_on_its_own_log_probabilities():
-    model, episodes = replace(TINY, width=16).build((1, 14, 14)).double(), batch()  # no image without a feature
-    loss, _ = meta_gradient(model, episodes, replace(TINY, algorithm="nil").predictor())
+    model, episodes = TINY.where(width=16).build((1, 14, 14)).double(), batch()  # no image without a feature
+    loss, _ = meta_gradient(model, episodes, TINY.where(algorithm="nil").inner.predictor(3))
     assert model.head.weight.grad is None
     body = [parameter for name, parameter in model.named_parameters() if not name.startswith("head.")]
     found = [parameter.grad.clone() for parameter in body]
@@ -154,7 +153,7 @@ def test_nil_trains_on_its_own_log_probabilities():
 
 def test_random_features_are_the_first_weights(tmp_path):
     for algorithm in ("maml", "multiclass"):
-        spec, out = replace(TINY, iterations=0, algorithm=algorithm), tmp_path / algorithm
+        spec, out = TINY.where(iterations=0, algorithm=algorithm), tmp_path / algorithm
         result = train_images(spec, out, CPU)
         model = load_learner(out).model
         assert same_weights(model.state_dict(), spec.build((1, 14, 14), way=len(model.head.bias)).state_dict())
@@ -165,17 +164,17 @@ def test_random_features_are_the_first_weights(tmp_path):
 
 
 def test_random_features_can_be_trained_on(tmp_path, store):
-    spec = replace(TINY, iterations=0, algorithm="maml")
+    spec = TINY.where(iterations=0, algorithm="maml")
     train_images(spec, tmp_path, CPU)
-    train_images(replace(spec, iterations=7), tmp_path, CPU)
+    train_images(spec.where(iterations=7), tmp_path, CPU)
     same_run(tmp_path, store / "maml")
 
 
 @pytest.mark.parametrize("algorithm", ["maml", "anil", "nil", "multitask", "multiclass", "random"])
 def test_a_head_is_trained_on_a_frozen_body(algorithm, store):
     if algorithm == "random":
-        train_images(replace(TINY, iterations=0), store / "random", CPU)
-    spec = replace(TINY, body=algorithm)
+        train_images(TINY.where(iterations=0), store / "random", CPU)
+    spec = TINY.where(body=algorithm)
     result = train_images(spec, store / f"head on {algorithm}", CPU)
     assert list(result["test"]) == ["anil", "nil"]
     body, start = tensors(store / algorithm / "best.safetensors"), spec.build((1, 14, 14)).state_dict()
@@ -188,13 +187,13 @@ def test_a_head_is_trained_on_a_frozen_body(algorithm, store):
         heads.append(found["head.weight"])
         assert found["head.weight"].shape == start["head.weight"].shape
     assert not torch.equal(heads[1], start["head.weight"])
-    by_path = train_images(replace(spec, body=str(store / algorithm)), store / f"path {algorithm}", CPU)
+    by_path = train_images(spec.where(body=str(store / algorithm)), store / f"path {algorithm}", CPU)
     assert by_path["test"] == result["test"], "a run beside it, or a path"
 
 
 def test_nil_on_a_body_does_not_depend_on_the_head(store):
     body = json.loads((store / "multiclass" / "result.json").read_text())["test"]["nil"]
-    result = train_images(replace(TINY, body="multiclass"), store / "another head", CPU)
+    result = train_images(TINY.where(body="multiclass"), store / "another head", CPU)
     assert result["test"]["nil"] == body
 
 
@@ -211,7 +210,7 @@ def test_nil_on_a_body_does_not_depend_on_the_head(store):
 def test_a_body_that_is_none_is_named(body, changes, said, store):
     (store / "empty").mkdir(exist_ok=True)
     with pytest.raises((FileNotFoundError, ValueError), match=said):
-        train_images(replace(TINY, body=body, **changes), store / "fails", CPU)
+        train_images(TINY.where(body=body, **changes), store / "fails", CPU)
     spec = json.loads((store / "fails" / "spec.json").read_text())
     assert spec["body"] == body
     (store / "fails" / "spec.json").unlink()
@@ -254,7 +253,7 @@ def ends(monkeypatch):
 
 @pytest.mark.parametrize("regime", ["multitask", "multiclass", "nil", "head"])
 def test_interrupted_and_resumed_it_ends_in_the_same_bits(regime, store, ends):
-    spec = replace(TINY, keep=2, **({"body": "maml"} if regime == "head" else {"algorithm": regime}))
+    spec = TINY.where(keep=2, **({"body": "maml"} if regime == "head" else {"algorithm": regime}))
     whole, out = store / f"{regime} whole", store / f"{regime} in parts"
     train_images(spec, whole, CPU)
     ends(asked=2)
@@ -279,9 +278,9 @@ def test_interrupted_and_resumed_it_ends_in_the_same_bits(regime, store, ends):
 
 
 def test_the_weights_of_an_iteration_are_those_of_a_shorter_run(store, tmp_path):
-    train_images(replace(TINY, algorithm="maml", keep=2), tmp_path / "kept", CPU)
+    train_images(TINY.where(algorithm="maml", keep=2), tmp_path / "kept", CPU)
     assert sorted(path.name for path in (tmp_path / "kept").glob("at-*")) == [f"at-{i}.safetensors" for i in (2, 4, 6)]
-    train_images(replace(TINY, algorithm="maml", iterations=4), tmp_path / "short", CPU)
+    train_images(TINY.where(algorithm="maml", iterations=4), tmp_path / "short", CPU)
     last = tensors(tmp_path / "short" / "last.safetensors")
     at = load_learner(tmp_path / "kept" / "at-4.safetensors")
     assert at.metadata["iteration"] == 4

@@ -11,7 +11,7 @@ import tiny
 from PIL import Image
 from tiny import call, complaint, options
 
-from innerloop.runs import sources
+from innerloop.data import known
 from innerloop.runs.checkpoint import load_checkpoint
 
 FEW = ("--episodes", 3, "--json", "--device", "cpu")
@@ -31,8 +31,8 @@ def flat(tmp_path) -> Path:
 def opened(monkeypatch) -> list:
     """The splits that commands open."""
     seen = []
-    real = sources.load
-    monkeypatch.setattr(sources, "load", lambda *args, **how: seen.append(real(*args, **how)) or seen[-1])
+    real = known._load
+    monkeypatch.setattr(known, "_load", lambda *args: seen.append(real(*args)) or seen[-1])
     return seen
 
 

@@ -18,7 +18,7 @@ import torch
 from tiny import call, complaint, options, same_run
 
 from innerloop.outer import meta_train
-from innerloop.runs import images, sources, trainer
+from innerloop.runs import images, trainer
 from innerloop.runs.checkpoint import load_checkpoint
 from innerloop.runs.folder import claimed
 
@@ -239,7 +239,7 @@ def test_a_second_ctrl_c_interrupts_at_once(pictures, whole, tmp_path):
     same_run(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize(("where", "moment"), [(sources, "load"), (trainer, "_tested")])
+@pytest.mark.parametrize(("where", "moment"), [(images, "open_data"), (trainer, "_tested")])
 def test_ctrl_c_while_loading_or_testing_ends_in_one_line(where, moment, pictures, whole, tmp_path, monkeypatch):
     real = getattr(where, moment)
 

@@ -11,10 +11,10 @@ from innerloop.device import pick_device
 from innerloop.experiments.answers import answer
 from innerloop.experiments.claims import Claims
 from innerloop.experiments.estimates import all_left
-from innerloop.experiments.lab import Compute, Lab
+from innerloop.experiments.lab import Lab
 from innerloop.experiments.plan import Training, damaged, finished, trainings, unanswered
 from innerloop.experiments.questions import Question, name_of
-from innerloop.experiments.training import Run, body_of, train
+from innerloop.experiments.training import Means, Run, body_of, train
 from innerloop.runs.folder import Busy
 
 Tell = Callable[[str], None]
@@ -24,7 +24,7 @@ USER_ERRORS = (FileNotFoundError, ValueError)  # such as a data set that is not 
 
 
 def carry_out(
-    questions: Sequence[Question], store: Path, compute: Compute, tell: Tell, *, times: bool = True
+    questions: Sequence[Question], store: Path, means: Means, tell: Tell, *, times: bool = True
 ) -> dict[Question, str]:
     """Train what is not trained, answer what is not answered, and return why some questions are still open.
 
@@ -36,7 +36,7 @@ def carry_out(
         Interrupted: Ctrl-C or SIGTERM; what was done is saved.
         OSError: the store cannot be written, or the disk is full; what was done is saved.
     """
-    work = _Work(list(dict.fromkeys(questions)), store, compute, tell)
+    work = _Work(list(dict.fromkeys(questions)), store, means, tell)
     work.tell_what_is_left()
     while work.answer_ready(timing=False) or work.train_next() or work.others_left_something():
         pass
@@ -49,20 +49,20 @@ def carry_out(
 class _Work:
     questions: Sequence[Question]
     store: Path
-    compute: Compute
+    means: Means
     tell: Tell
     refused: dict[str, str] = field(default_factory=dict[str, str])  # runs and questions by name: why
     busy: set[str] = field(default_factory=set[str])  # what other processes held in the last round
 
     def __post_init__(self) -> None:
-        for device in {self.compute(question.subject).device for question in self.questions}:
+        for device in {self.means(question.subject)[0].device for question in self.questions}:
             pick_device(device)  # complain before the work, not in it
-        self.lab, self.claims = Lab(self.store, self.compute), Claims(self.store)
+        self.lab, self.claims = Lab(self.store, self.means), Claims(self.store)
         self.refused |= {name_of(question): why for question, why in damaged(self.questions, self.store).items()}
 
     def tell_what_is_left(self) -> None:
         plan = trainings(self.questions, self.store)
-        left, todo = len(unanswered(self.questions, self.store, self.compute)), sum(each.needed for each in plan)
+        left, todo = len(unanswered(self.questions, self.store, self.means)), sum(each.needed for each in plan)
         self.tell(f"{left} of {len(self.questions)} questions and {todo} of the {len(plan)} runs they need are left")
         self.refused |= {each.spec.name: each.damage for each in plan if each.damage}
 
@@ -70,7 +70,7 @@ class _Work:
         """Answer every question whose runs are there; whether there was one."""
         self.busy.clear()
         done = False
-        waiting = unanswered(self.questions, self.store, self.compute)
+        waiting = unanswered(self.questions, self.store, self.means)
         waiting = [each for each in waiting if each.times_the_device == timing and name_of(each) not in self.refused]
         there = {spec for spec in {run for each in waiting for run in each.runs} if finished(spec, self.store)}
         for question in waiting:
@@ -84,7 +84,7 @@ class _Work:
             if not mine:
                 self.busy.add(name)
                 return False
-            if not unanswered([question], self.store, self.compute):  # by now another process has been there
+            if not unanswered([question], self.store, self.means):  # by now another process has been there
                 return True
             try:
                 took = answer(question, self.lab).seconds
@@ -121,7 +121,7 @@ class _Work:
         left = all_left(trainings(self.questions, self.store))
         self.tell(f"training {spec.name}: {len(needed)} run{'s' if len(needed) > 1 else ''} left, {left}")
         try:
-            train(spec, self.store / spec.name, self.compute(spec))
+            train(spec, self.store / spec.name, *self.means(spec))
         except Busy:  # a process that trains this run alone
             self.busy.add(spec.name)
             return False
@@ -150,7 +150,7 @@ class _Work:
 
     def open(self) -> dict[Question, str]:
         """Why questions have no answer."""
-        left = unanswered(self.questions, self.store, self.compute)
+        left = unanswered(self.questions, self.store, self.means)
         return {question: self._why(question) for question in left}
 
     def _why(self, question: Question) -> str:

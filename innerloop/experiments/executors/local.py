@@ -15,34 +15,39 @@ from pathlib import Path
 import torch
 
 from innerloop.experiments.executors.here import Tell, carry_out
-from innerloop.experiments.lab import Compute
 from innerloop.experiments.plan import trainings
 from innerloop.experiments.questions import Question
+from innerloop.experiments.training import Means
 from innerloop.runs.folder import Stop
 from innerloop.runs.trainer import Interrupted
 
 
 def carry_out_in(
-    workers: int, questions: Sequence[Question], store: Path, compute: Compute, tell: Tell
+    workers: int | None, questions: Sequence[Question], store: Path, means: Means, tell: Tell
 ) -> dict[Question, str]:
-    """As `carry_out`, with up to `workers` processes at a time; what times the device comes last, in this one alone.
+    """As `carry_out`, with up to `workers` processes at a time; None: one a GPU, or one a core.
+
+    What times the device comes last, in this process alone.
 
     A worker that dies costs nothing but its time: what it was at is gone on with.
     """
-    workers = min(workers, sum(training.needed for training in trainings(questions, store)))
+    workers = min(
+        workers or torch.cuda.device_count() or _cores(),
+        sum(training.needed for training in trainings(questions, store)),
+    )
     if workers > 1:
-        _work(workers, questions, store, compute, tell)
-    return carry_out(questions, store, compute, tell)
+        _work(workers, questions, store, means, tell)
+    return carry_out(questions, store, means, tell)
 
 
-def workers_named(words: str) -> int:
-    """The number that `--workers` asks for; auto: one a GPU, or one a core.
+def workers_named(words: str) -> int | None:
+    """The number that `--workers` asks for; None for auto.
 
     Raises:
         ValueError: it is neither auto nor a number from 1 on.
     """
     if words == "auto":
-        return torch.cuda.device_count() or _cores()
+        return None
     if not words.isdecimal() or int(words) < 1:
         raise ValueError(f"--workers is auto or a number from 1 on, got {words!r}")
     return int(words)
@@ -52,7 +57,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _work(workers: int, questions: Sequence[Question], store: Path, compute: Compute, tell: Tell) -> None:
+def _work(workers: int, questions: Sequence[Question], store: Path, means: Means, tell: Tell) -> None:
     """Start the processes, pass on what they say, and wait for them.
 
     Raises:
@@ -64,7 +69,7 @@ def _work(workers: int, questions: Sequence[Question], store: Path, compute: Com
     listeners: list[threading.Thread] = []
     for number in range(workers):
         ours, theirs = spawn.Pipe(duplex=False)
-        process = spawn.Process(target=_worker, args=(questions, store, compute, theirs), daemon=True)
+        process = spawn.Process(target=_worker, args=(questions, store, means, theirs), daemon=True)
         with _environment(_share(number, workers)):
             process.start()
         theirs.close()
@@ -119,13 +124,13 @@ def _listen(connection: Connection, prefix: str, tell: Tell) -> None:
             tell(prefix + line.rstrip("\n"))
 
 
-def _worker(questions: Sequence[Question], store: Path, compute: Compute, voice: Connection) -> None:
+def _worker(questions: Sequence[Question], store: Path, means: Means, voice: Connection) -> None:
     """What a process does: everything that no other one is at, and no timing."""
     os.dup2(voice.fileno(), sys.stderr.fileno())  # no terminal: no bar of progress beside the others'
     voice.close()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     try:
-        carry_out(questions, store, compute, _say, times=False)
+        carry_out(questions, store, means, _say, times=False)
     except Interrupted as stopped:
         _say(str(stopped))
 
