@@ -69,7 +69,7 @@ class Accuracy:
         episodes = lab.test_episodes(asked, self.episodes or run.problem.test_episodes, asked.problem.queries)
         model = lab.network(run, self.at)
         found = evaluate(model, episodes, self.predictor(model), chunk_size=lab.compute.chunk_size, every_step=False)
-        return _score(score_dict(found))
+        return _score(dict(score_dict(found)))
 
     @property
     def tested_by_its_run(self) -> bool:
