@@ -11,7 +11,7 @@ from innerloop.runs.images import Compute
 
 
 @dataclass(frozen=True)
-class Demo:
+class DemoCommand:
     """Meta-train MAML and ANIL on glyphs, test them on scripts never seen, freeze the body, draw the outcome."""
 
     out: Path = Path("demo")
@@ -20,5 +20,9 @@ class Demo:
 
     def run(self) -> None:
         from innerloop.demo import demo
+        from innerloop.report.demo_picture import demo_picture  # matplotlib is slow to load
+        from innerloop.runs.checkpoint import write_whole
 
-        demo(self.out, self.compute)
+        found, picture = demo(self.out, self.compute), self.out / "demo.png"
+        write_whole(picture, demo_picture(found))
+        print(f"picture: {picture}\n{found.verdict}")

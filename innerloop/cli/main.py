@@ -19,19 +19,20 @@ from innerloop import __version__
 from innerloop.cli.cache import Cache
 from innerloop.cli.classify import Classify
 from innerloop.cli.data import Data
-from innerloop.cli.demo import Demo
+from innerloop.cli.demo import DemoCommand
 from innerloop.cli.errors import again, explain, full_memory, say, unboxed
 from innerloop.cli.evaluate import Evaluate
 from innerloop.cli.paper import Paper
 from innerloop.cli.probe import ProbeCommand
 from innerloop.cli.rl import Rl
+from innerloop.cli.study import StudyCommand
 from innerloop.cli.train import Train, start_of
 from innerloop.device import tune_cpu
 from innerloop.runs.presets import PRESETS, usual_lr
 from innerloop.runs.trainer import Interrupted
 
 COMMANDS: dict[str, Any] = {
-    "demo": Demo,
+    "demo": DemoCommand,
     "train": Train,
     "evaluate": Evaluate,
     "classify": Classify,
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Any] = {
     "data": Data,
     "cache": Cache,
     "paper": Paper,
+    "study": StudyCommand,
     "rl": Rl,
 }
 

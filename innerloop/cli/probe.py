@@ -165,4 +165,4 @@ def _draw(found: Probe, path: Path) -> None:
     from innerloop.report.plot import png, svg  # matplotlib is slow to load
 
     panels = _panels(found)
-    write_whole(path, svg(panels, found.verdict, "probe").encode() if path.suffix == ".svg" else png(panels))
+    write_whole(path, svg(panels, found.verdict) if path.suffix == ".svg" else png(panels))

@@ -1,9 +1,9 @@
-"""innerloop rl train | evaluate | probe | watch"""
+"""innerloop rl train | evaluate | probe | watch | paper"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +11,9 @@ import torch
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, PositionalRequiredArgs, arg, subcommand
 
 from innerloop.cli.errors import say
-from innerloop.rl.config import Settings, digest
+from innerloop.cli.study import Action, Options, act
+from innerloop.paper.policies import STUDY
+from innerloop.rl.config import Settings
 from innerloop.runs.policies import evaluate_policy, load_policy, probe_policy, train_policy
 from innerloop.runs.trainer import Logging
 
@@ -29,7 +31,7 @@ class TrainPolicy:
     settings: OmitArgPrefixes[PositionalRequiredArgs[Settings]]
     logging: OmitArgPrefixes[Logging] = field(default_factory=Logging)
     out: Path | None = None
-    """the run's folder; runs/rl-<task>-<algorithm>-<settings but iterations> if not given"""
+    """the run's folder; runs/<task>-<algorithm>-seed<seed>-<settings but iterations> if not given"""
     device: str = "cpu"
     """cpu, cuda, or the best there is (auto): where the policy learns; tasks are simulated on the CPU"""
     threads: int | None = None
@@ -37,8 +39,7 @@ class TrainPolicy:
 
     def run(self) -> None:
         settings = self.settings
-        name = f"rl-{settings.task}-{settings.learning.algorithm}-{digest(settings)}"
-        out = self.out or Path("runs") / name
+        out = self.out or Path("runs") / replace(settings, iterations=0).name  # it can be made longer
         say(f"{settings.title}: {settings.iterations} iterations in {out}")
         result = train_policy(settings, out, self.logging, threads=_threads(self.threads), device=self.device)
         for algorithm, scores in result["test"].items():
@@ -133,6 +134,23 @@ class WatchPolicy:
 
 
 @dataclass(frozen=True)
+class PaperOfPolicies:
+    """Reproduce Table 2's columns of reinforcement learning, and look into the policies: list, plan, run, and report.
+
+    Scales: smoke (seconds, meaningless numbers), small (an hour on two cores), paper (its full settings: two hours a
+    core for each policy of the cheetah).
+    """
+
+    action: Positional[Action]
+    what: Positional[tuple[str, ...]] = ()
+    """such as table2; all if not given"""
+    options: OmitArgPrefixes[Options] = field(default_factory=Options)
+
+    def run(self) -> None:
+        act(STUDY, self.action, self.what, self.options)
+
+
+@dataclass(frozen=True)
 class Rl:
     """Meta-reinforcement learning: policies that adapt to a task from a few trajectories."""
 
@@ -141,6 +159,7 @@ class Rl:
         | Annotated[EvaluatePolicy, subcommand("evaluate")]
         | Annotated[ProbePolicy, subcommand("probe")]
         | Annotated[WatchPolicy, subcommand("watch")]
+        | Annotated[PaperOfPolicies, subcommand("paper")]
     ]
 
     def run(self) -> None:

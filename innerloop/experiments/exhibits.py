@@ -1,23 +1,21 @@
-"""What a table or a figure of the paper is: what it measures, what the paper found, and what the paper claims.
+"""What a study shows: tables, figures, and what is claimed of them.
 
-Values alone: importing this trains nothing, draws nothing and touches no disk. A question without an answer yet raises
-KeyError where a claim or a panel asks for it; `judge` and the report read that as "not enough runs".
+Values alone: importing this trains nothing, draws nothing and touches no disk. An answer that is not there yet raises
+KeyError where a claim or a panel reads it; `judge` and the report take that as "not enough runs".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import product
+from typing import Any, Literal
 
-from innerloop.experiments.questions import Accuracy, Measure
+from innerloop.experiments.few_shot import Accuracy
+from innerloop.experiments.questions import Question
+from innerloop.experiments.scale import Scale
 from innerloop.runs.config import Spec
 
-if TYPE_CHECKING:
-    from innerloop.paper.scales import Scale
-
-Answer = Mapping[str, Any]
-"""Of a measure; its keys are told in `runs.measures`."""
 Place = tuple[str, str]
 """A row and a column of a table."""
 Verdict = Literal["holds", "does not hold", "not enough runs"]
@@ -25,9 +23,9 @@ Verdict = Literal["holds", "does not hold", "not enough runs"]
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper, and what has to be true of our numbers for it to hold here."""
+    """A sentence, and what has to be true of the numbers for it to hold."""
 
-    sentence: str  # the paper's, with its place
+    sentence: str  # of a paper, with its place there, or a hypothesis
     test: str  # in words, with its limits
     holds: Callable[[Any], bool]  # of a table: from means by place; of a figure: from its panels by title
 
@@ -42,42 +40,48 @@ def judge(claim: Claim, values: Any) -> Verdict:
 
 @dataclass(frozen=True)
 class Cell:
-    """The measures that one number of a table is read from, and how."""
+    """The questions that one number of a table is read from, and how."""
 
-    measures: tuple[Measure, ...]
+    questions: tuple[Question, ...]
     read: Callable[..., float]  # from their answers, one argument each, in the table's unit
+    interval: Callable[..., float | None] = lambda *_: None  # likewise: half the 95 % interval of one repeat, if known
 
 
 def accuracy(run: Spec, *, frozen: int = 0, nil: bool = False, shot: int | None = None) -> Cell:
-    """Test accuracy in %."""
-    return Cell((Accuracy(run, frozen, nil, shot),), lambda answer: 100 * answer["accuracy"])
+    """Test accuracy in %: of a network with its first layers `frozen` in the test, or with NIL for its inner loop."""
+    return Cell(
+        (Accuracy(run, frozen, nil, shot),),
+        lambda answer: 100 * answer.accuracy,
+        lambda answer: None if answer.interval is None else 100 * answer.interval,
+    )
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper."""
+    """Rows and columns of numbers."""
 
     name: str  # table1
     title: str
-    about: str  # what is measured here, and how where the paper is silent
+    about: str  # what is measured, and how
     rows: tuple[str, ...]
     columns: tuple[str, ...]
-    published: Mapping[Place, tuple[float, float | None]]  # the paper's mean and spread
     cell: Callable[[Scale, str, str, int], Cell | None]  # scale, row, column, repeat; None where there is none
-    claims: tuple[Claim, ...]
+    claims: tuple[Claim, ...] = ()
+    published: Mapping[Place, tuple[float, float | None]] = field(default_factory=dict)  # a paper's mean and spread
     unit: str = "accuracy %"
     digits: int = 1
     column_digits: Mapping[str, int] = field(default_factory=dict)  # of columns that have others
+    unscaled: bool = False  # whether it asks the same at all scales that are judged
 
-    def measures(self, scale: Scale) -> list[Measure]:
-        """All that it needs, without repetition."""
-        cells = (
-            self.cell(scale, row, column, repeat)
-            for repeat in range(scale.seeds)
-            for row in self.rows
-            for column in self.columns
-        )
-        return list(dict.fromkeys(measure for cell in cells if cell for measure in cell.measures))
+    @property
+    def places(self) -> list[Place]:
+        """Row after row."""
+        return list(product(self.rows, self.columns))
+
+    def questions(self, scale: Scale) -> list[Question]:
+        """All that it asks, without repetition."""
+        cells = (self.cell(scale, *place, repeat) for repeat in range(scale.seeds) for place in self.places)
+        return list(dict.fromkeys(question for cell in cells if cell for question in cell.questions))
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Stated:
-    """A number that the paper states of a figure."""
+    """A number that a paper states of a figure."""
 
     name: str
     number: float
@@ -114,27 +118,27 @@ class Stated:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the paper."""
+    """Panels of lines, bars or points."""
 
     name: str  # figure2
     title: str
-    about: str
-    published: str  # what the paper's figure shows, with the numbers that it states
-    questions: Callable[[Scale], Mapping[Hashable, Measure]]  # under names of its own
-    panels: Callable[[Mapping[Any, Answer]], tuple[Panel, ...]]  # from the answers there are, by the same names
-    claims: tuple[Claim, ...]
+    about: str  # what is measured, and how
+    asks: Callable[[Scale], Mapping[Hashable, Question]]  # questions under names of its own
+    panels: Callable[[Mapping[Any, Any]], tuple[Panel, ...]]  # from the answers there are, by the same names
+    claims: tuple[Claim, ...] = ()
+    published: str = ""  # what a paper's figure shows, with the numbers that it states
     stated: tuple[Stated, ...] = ()
 
-    def measures(self, scale: Scale) -> list[Measure]:
-        """All that it needs, without repetition."""
-        return list(dict.fromkeys(self.questions(scale).values()))
+    def questions(self, scale: Scale) -> list[Question]:
+        """All that it asks, without repetition."""
+        return list(dict.fromkeys(self.asks(scale).values()))
 
 
-Artifact = Table | Figure
+Exhibit = Table | Figure
 
 
 class Panels(dict[str, dict[str, Series]]):
     """The series of a figure by panel title and label, for its claims."""
 
-    def __init__(self, panels: tuple[Panel, ...]) -> None:
+    def __init__(self, panels: Sequence[Panel]) -> None:
         super().__init__({panel.title: {series.label: series for series in panel.series} for panel in panels})

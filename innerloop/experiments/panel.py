@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
-from innerloop.experiments.exhibits import Answer, Panels, Series
+from innerloop.experiments.exhibits import Panels, Series
+from innerloop.experiments.few_shot import Learning
 
 LAYERS = {"block1": "Conv1", "block2": "Conv2", "block3": "Conv3", "block4": "Conv4", "head": "Head"}
 BODY = tuple(layer for layer in LAYERS if layer != "head")
@@ -38,6 +39,30 @@ def body_stays(panels: Panels, title: str, labels: Sequence[str], least: float) 
     return all(min(panels[title][label].y[:-1]) >= least for label in labels)
 
 
-def validation(answer: Answer) -> list[float]:
+def validation(answer: Learning) -> list[float]:
     """Validation accuracies in %."""
-    return [100 * value for value in answer["val_accuracy"]]
+    return [100 * value for value in answer.val_accuracy]
+
+
+class Line(NamedTuple):
+    """y = slope x + intercept, fitted by least squares; r2 is the share of y's variance that it explains."""
+
+    slope: float
+    intercept: float
+    r2: float
+
+
+def fit(x: Sequence[float], y: Sequence[float]) -> Line:
+    """The line of best fit.
+
+    Raises:
+        KeyError: fewer than three points, or all at one x: not enough runs.
+    """
+    n = len(x)
+    mean_x, mean_y = sum(x) / max(n, 1), sum(y) / max(n, 1)
+    xx = sum((a - mean_x) ** 2 for a in x)
+    if n < 3 or xx == 0:
+        raise KeyError("too few points for a line")
+    xy = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
+    yy = sum((b - mean_y) ** 2 for b in y)
+    return Line(xy / xx, mean_y - xy / xx * mean_x, xy**2 / (xx * yy) if yy else 1.0)

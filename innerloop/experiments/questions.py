@@ -1,115 +1,64 @@
-"""What can be measured on trained networks, as frozen values: the questions; `runs.measure` finds the answers.
+"""What a question is: a frozen value that names the runs it needs by their settings, and knows how it is answered.
 
-A measure names the runs that it needs by their settings, so tables and figures that ask for the same run, or the same
-measure, share it. An answer is a dict that JSON can hold.
+Tables and figures that ask for the same run, or the same question, share it. The questions about few-shot networks are
+in `experiments.few_shot`; a question of another kind is a frozen dataclass with the same four names.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+import hashlib
+import json
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from innerloop.runs.config import Spec
-from innerloop.runs.settings import digest
+from innerloop.experiments.training import Run, as_json
 
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Test accuracy: {"accuracy", "interval", "episodes", "statistics"}, in fractions."""
-
-    run: Spec
-    frozen: int = 0  # layers, from the first, that do not adapt in the test
-    nil: bool = False  # test with NIL instead of the run's own inner loop
-    shot: int | None = None  # support images a class, where the test has others than the training
-    at: int | None = None  # iterations of training, instead of the checkpoint that validation chose
-    episodes: int | None = None  # of the test, where it has others than the run's own
-
-    @property
-    def runs(self) -> tuple[Spec, ...]:
-        """What must be trained."""
-        return (self.run,)
+if TYPE_CHECKING:
+    from innerloop.experiments.lab import Lab
 
 
-@dataclass(frozen=True)
-class Change:
-    """How far the inner loop moves each layer: {"cca", "cka", "distance", "points"}, each a dict by layer.
+class Question(Protocol):
+    """Something that can be found out about trained runs. Its fields are numbers, words, or settings of runs."""
 
-    Similarities of the layer's outputs before and after adaptation, and the Euclidean distance of its weights; means
-    over tasks. {"permuted"} has "cca" and "cka" between different images.
-    """
-
-    run: Spec
-    episodes: int
-    at: int | None = None  # iterations of training, 0 for the first weights; None for what validation chose
-    query: int = 15  # images a class on which layers are compared
+    answers: ClassVar[type]
+    """What an answer is: a dataclass or a msgspec.Struct of numbers, words, lists and dicts."""
+    times_the_device: ClassVar[bool]
+    """Whether the answer is about the device: then it is found when all else is done, and anew on another device."""
 
     @property
-    def runs(self) -> tuple[Spec, ...]:
-        """What must be trained."""
-        return (self.run,)
-
-
-@dataclass(frozen=True)
-class Resemblance:
-    """How alike two networks see the same tasks: {"cca", "cka"}, each {"pre-pre", ...} of a dict by layer.
-
-    Besides, {"points"} by layer, and {"permuted"} as `Change` has it.
-    "pre-post" is the first network before, the second after adaptation to the task; where the two have no inner loop
-    in common (ANIL and MAML, or one without any), "pre-pre" alone is there, and not for the head.
-    """
-
-    first: Spec
-    second: Spec
-    episodes: int
-    query: int = 15  # images a class on which layers are compared
+    def runs(self) -> tuple[Run, ...]:
+        """What must be trained first."""
+        ...
 
     @property
-    def runs(self) -> tuple[Spec, ...]:
-        """What must be trained."""
-        return (self.first, self.second)
+    def subject(self) -> Run:
+        """The settings of the network that it is about, or of its first; it need not be trained."""
+        ...
+
+    def answer(self, lab: Lab) -> Any:
+        """Find the answer, a value of the type `answers`."""
+        ...
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Training curves: {"iteration", "loss", "accuracy"} and {"val_iteration", "val_accuracy"}, lists."""
-
-    run: Spec
-
-    @property
-    def runs(self) -> tuple[Spec, ...]:
-        """What must be trained."""
-        return (self.run,)
+def name_of(question: Question) -> str:
+    """Such as accuracy-0123abcd: what the file with the answer is called. Fields at their defaults do not count."""
+    kind = type(question).__name__.lower()
+    text = json.dumps([kind, _set(question)], sort_keys=True)
+    return f"{kind}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Seconds for one task and one query image a class: {"mean", "median", "batches"}; needs no trained network."""
-
-    run: Spec
-    what: Literal["training", "inference"]
-    batches: int
-
-    @property
-    def runs(self) -> tuple[Spec, ...]:
-        """Nothing: time does not depend on the weights."""
-        return ()
+def described(question: Question) -> dict[str, Any]:
+    """The question for JSON, with all settings of its runs."""
+    values = {field.name: getattr(question, field.name) for field in fields(question)}  # pyright: ignore
+    whole = {name: as_json(value) if hasattr(value, "key") else value for name, value in values.items()}
+    return {"kind": type(question).__name__, **whole}
 
 
-Measure = Accuracy | Change | Resemblance | Curves | Timing
-
-
-def subject(measure: Measure) -> Spec:
-    """The settings of the network that a measure is about, or of its first."""
-    return measure.first if isinstance(measure, Resemblance) else measure.run
-
-
-def as_json(measure: Measure) -> dict[str, Any]:
-    """The question as JSON, its runs by what differs from the defaults."""
-    values = {field.name: getattr(measure, field.name) for field in fields(measure)}
-    plain = {name: value.as_json() if isinstance(value, Spec) else value for name, value in values.items()}
-    return {"kind": type(measure).__name__, **plain}
-
-
-def name_of(measure: Measure) -> str:
-    """Such as accuracy-0123abcd: what the file with the answer is called."""
-    return f"{type(measure).__name__.lower()}-{digest(as_json(measure))}"
+def _set(question: Question) -> dict[str, Any]:
+    """Fields that differ from their defaults; a run is its key."""
+    found: dict[str, Any] = {}
+    for field in fields(question):  # pyright: ignore  a frozen dataclass, as the protocol says in words
+        value = getattr(question, field.name)
+        if field.default is MISSING or value != field.default:
+            found[field.name] = getattr(value, "key", value)
+    return found

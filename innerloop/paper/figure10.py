@@ -16,7 +16,7 @@ FIGURE = Figure(
     title="Learning curves of MAML and ANIL on mini-ImageNet and Omniglot",
     about=ABOUT,
     published="The curves of MAML and ANIL nearly coincide on all three problems.",
-    questions=lambda scale: learning(scale, *PROBLEMS),
+    asks=lambda scale: learning(scale, *PROBLEMS),
     panels=panels,
     claims=(alike(*PROBLEMS),),
 )

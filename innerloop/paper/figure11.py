@@ -9,11 +9,13 @@ from collections.abc import Hashable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
-from innerloop.experiments.exhibits import Answer, Claim, Figure, Panel, Panels, Series
-from innerloop.experiments.panel import BODY
-from innerloop.experiments.questions import Measure
-from innerloop.paper.pairs import fit, pair
-from innerloop.paper.scales import MINI, Regime, Scale
+from innerloop.experiments.exhibits import Claim, Figure, Panel, Panels, Series
+from innerloop.experiments.panel import BODY, fit
+from innerloop.experiments.questions import Question
+from innerloop.experiments.scale import Scale
+from innerloop.paper.pairs import pair
+from innerloop.paper.scales import MINI, Regime
+from innerloop.reuse.adaptation import Resemblance
 
 _PAIRS: tuple[tuple[Regime, Regime], ...] = (("maml", "maml"), ("anil", "anil"), ("anil", "maml"))
 AGAINST = {"(MAML, MAML) vs (ANIL, MAML)": ("maml", "maml"), "(ANIL, ANIL) vs (ANIL, MAML)": ("anil", "anil")}
@@ -28,9 +30,9 @@ class Asked(NamedTuple):
     repeat: int
 
 
-def questions(scale: Scale) -> dict[Hashable, Measure]:
+def questions(scale: Scale) -> dict[Hashable, Question]:
     """Pairs of seeds of MAML, of ANIL, and of one of each, for both problems."""
-    found: dict[Hashable, Measure] = {}
+    found: dict[Hashable, Question] = {}
     for problem, (first, second), repeat in product(MINI, _PAIRS, range(scale.seeds)):
         question = pair(scale, problem, first, second, repeat)
         if question is not None:
@@ -38,12 +40,12 @@ def questions(scale: Scale) -> dict[Hashable, Measure]:
     return found
 
 
-def panels(answers: Mapping[Any, Answer]) -> tuple[Panel, ...]:
+def panels(answers: Mapping[Any, Resemblance]) -> tuple[Panel, ...]:
     """A point for every layer of the body and every pair that stands for a pair of the same seeds."""
 
     def points(problem: str, of: tuple[str, str]) -> Series:
         both = [
-            (answers[Asked(problem, *of, repeat)]["cca"]["pre-pre"], answers[mixed]["cca"]["pre-pre"])
+            (answers[Asked(problem, *of, repeat)].cca["pre-pre"], answers[mixed].cca["pre-pre"])
             for repeat in sorted({asked.repeat for asked in answers})
             if Asked(problem, *of, repeat) in answers and (mixed := Asked(problem, "anil", "maml", repeat)) in answers
         ]
@@ -77,7 +79,7 @@ FIGURE = Figure(
     about="Mean CCA of the same layer in two networks of different seeds, on the query images of the same test tasks, "
     "before adaptation; one point a layer of the body, pair of seeds and problem.",
     published="A strong correlation in both panels.",
-    questions=questions,
+    asks=questions,
     panels=panels,
     claims=(
         Claim(

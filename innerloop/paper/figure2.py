@@ -9,28 +9,31 @@ from collections.abc import Hashable, Mapping
 from itertools import product
 from typing import Any
 
-from innerloop.experiments.exhibits import Answer, Claim, Figure, Panel, Panels
+from innerloop.experiments.exhibits import Claim, Figure, Panel, Panels
+from innerloop.experiments.few_shot import Movement
 from innerloop.experiments.panel import body_stays, by_layer
-from innerloop.experiments.questions import Change, Measure
-from innerloop.paper.scales import MINI, Scale
+from innerloop.experiments.questions import Question
+from innerloop.experiments.scale import Scale
+from innerloop.paper.scales import MINI, training
+from innerloop.reuse.adaptation import Change
 
 KINDS = {"CCA before and after adaptation": "cca", "CKA before and after adaptation": "cka"}
 _CCA, _CKA = KINDS
 
 
-def questions(scale: Scale) -> dict[Hashable, Measure]:
+def questions(scale: Scale) -> dict[Hashable, Question]:
     """By problem and seed."""
     return {
-        (problem, seed): Change(scale.run(problem, "maml", seed), scale.episodes)
+        (problem, seed): Movement(training(scale, problem, "maml", seed), scale.counts["compared"])
         for problem, seed in product(MINI, range(scale.seeds))
     }
 
 
-def panels(answers: Mapping[Any, Answer]) -> tuple[Panel, ...]:
+def panels(answers: Mapping[Any, Change]) -> tuple[Panel, ...]:
     """A panel for CCA, one for CKA; a line a problem, averaged over seeds."""
 
-    def lines(kind: str) -> tuple[list[Answer], ...]:
-        return tuple([a[kind] for (asked, _), a in answers.items() if asked == problem] for problem in MINI)
+    def lines(kind: str) -> tuple[list[dict[str, float]], ...]:
+        return tuple([getattr(a, kind) for (asked, _), a in answers.items() if asked == problem] for problem in MINI)
 
     return tuple(
         Panel(
@@ -52,7 +55,7 @@ FIGURE = Figure(
     "on 15 query images a class of a test task, channels as neurons and space folded into data points; averaged over "
     "tasks and seeds.",
     published="All convolutional layers above 0.9, the head below 0.5 in CCA; the same pattern in CKA.",
-    questions=questions,
+    asks=questions,
     panels=panels,
     claims=(
         Claim(

@@ -10,10 +10,12 @@ from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
 
-from innerloop.experiments.exhibits import Answer, Claim, Figure, Panel, Panels, Series, Stated
+from innerloop.experiments.exhibits import Claim, Figure, Panel, Panels, Series, Stated
+from innerloop.experiments.few_shot import Accuracy, Movement, Scored
 from innerloop.experiments.panel import body_stays, by_layer, mean_line
-from innerloop.experiments.questions import Accuracy, Change, Measure
-from innerloop.paper.scales import MINI5, Scale
+from innerloop.experiments.questions import Question
+from innerloop.experiments.scale import Scale
+from innerloop.paper.scales import MINI5, training
 from innerloop.paper.table1 import FROZEN
 
 ACCURACY, CCA = "Accuracy with layers frozen", "CCA before and after adaptation"
@@ -29,21 +31,21 @@ class Asked(NamedTuple):
     frozen: int = 0
 
 
-def over_training(scale: Scale, problem: str) -> dict[Hashable, Measure]:
+def over_training(scale: Scale, problem: str) -> dict[Hashable, Question]:
     """Accuracy with every number of frozen layers, and the change of every layer, at every checkpoint."""
-    found: dict[Hashable, Measure] = {}
+    found: dict[Hashable, Question] = {}
     for i, seed in product(range(1, _CHECKPOINTS + 1), range(scale.seeds)):
-        run = scale.run(problem, "maml", seed)
+        run = training(scale, problem, "maml", seed)
         at = i * run.schedule.keep
-        found[Asked("change", at, seed)] = Change(run, scale.episodes, at=at)
+        found[Asked("change", at, seed)] = Movement(run, scale.counts["compared"], at=at)
         for frozen in range(len(FROZEN)):
             found[Asked("accuracy", at, seed, frozen)] = Accuracy(
-                run, frozen, at=at, episodes=scale.checkpoint_episodes
+                run, frozen, at=at, episodes=scale.counts["checkpoint"]
             )
     return found
 
 
-def panels(answers: Mapping[Any, Answer]) -> tuple[Panel, ...]:
+def panels(answers: Mapping[Any, Any]) -> tuple[Panel, ...]:
     """A line a checkpoint, averaged over the seeds that have all of it."""
     accuracy: list[Series] = []
     change: list[Series] = []
@@ -51,7 +53,7 @@ def panels(answers: Mapping[Any, Answer]) -> tuple[Panel, ...]:
         seeds = sorted({asked.seed for asked in answers if asked.at == at})
         rows = [[answers.get(Asked("accuracy", at, seed, k)) for k in range(len(FROZEN))] for seed in seeds]
         whole = [[answer for answer in row if answer] for row in rows if all(row)]
-        moved = [answers[asked]["cca"] for asked in answers if asked.what == "change" and asked.at == at]
+        moved = [answers[asked].cca for asked in answers if asked.what == "change" and asked.at == at]
         if whole:
             accuracy.append(_accuracies(f"iteration {at}", whole))
         if moved:
@@ -62,10 +64,10 @@ def panels(answers: Mapping[Any, Answer]) -> tuple[Panel, ...]:
     )
 
 
-def _accuracies(label: str, seeds: list[list[Answer]]) -> Series:
+def _accuracies(label: str, seeds: list[list[Scored]]) -> Series:
     """In %; with one seed the 95 % intervals over episodes stand in for the deviation over seeds."""
-    line = mean_line(label, FROZEN, [[100 * answer["accuracy"] for answer in row] for row in seeds])
-    return line if len(seeds) > 1 else replace(line, spread=tuple(100 * answer["interval"] for answer in seeds[0]))
+    line = mean_line(label, FROZEN, [[100 * answer.accuracy for answer in row] for row in seeds])
+    return line if len(seeds) > 1 else replace(line, spread=tuple(100 * (answer.interval or 0) for answer in seeds[0]))
 
 
 def costs_little(panels: Panels) -> bool:
@@ -126,7 +128,7 @@ FIGURE = Figure(
     title="Freezing and similarity over training, 5-way 5-shot",
     about=ABOUT,
     published="CCA of the convolutional layers near 1; the accuracies below.",
-    questions=lambda scale: over_training(scale, MINI5),
+    asks=lambda scale: over_training(scale, MINI5),
     panels=panels,
     claims=_CLAIMS,
     stated=_stated((61.3, 59.7), (63.0, 61.3), (63.1, 61.0)),

@@ -10,10 +10,12 @@ from itertools import product
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from innerloop.experiments.exhibits import Answer, Claim, Figure, Panel, Panels, Series
+from innerloop.experiments.exhibits import Claim, Figure, Panel, Panels, Series
+from innerloop.experiments.few_shot import Curves, Learning
 from innerloop.experiments.panel import curve, mean_line, validation
-from innerloop.experiments.questions import Curves, Measure
-from innerloop.paper.scales import MINI5, Regime, Scale
+from innerloop.experiments.questions import Question
+from innerloop.experiments.scale import Scale
+from innerloop.paper.scales import MINI5, Regime, training
 
 REGIMES: dict[str, Regime] = {"MAML": "maml", "ANIL": "anil"}
 
@@ -26,15 +28,15 @@ class Asked(NamedTuple):
     seed: int
 
 
-def learning(scale: Scale, *problems: str) -> dict[Hashable, Measure]:
+def learning(scale: Scale, *problems: str) -> dict[Hashable, Question]:
     """The curves of both, for every seed."""
     return {
-        Asked(problem, name, seed): Curves(scale.run(problem, regime, seed))
+        Asked(problem, name, seed): Curves(training(scale, problem, regime, seed))
         for problem, (name, regime), seed in product(problems, REGIMES.items(), range(scale.seeds))
     }
 
 
-def panels(answers: Mapping[Any, Answer]) -> tuple[Panel, ...]:
+def panels(answers: Mapping[Any, Learning]) -> tuple[Panel, ...]:
     """For every problem loss and accuracy; lines averaged over seeds."""
     found: list[Panel] = []
     for problem in dict.fromkeys(asked.problem for asked in answers):
@@ -43,11 +45,11 @@ def panels(answers: Mapping[Any, Answer]) -> tuple[Panel, ...]:
         for name in REGIMES:
             of = [answer for asked, answer in answers.items() if asked.problem == problem and asked.regime == name]
             if of:
-                steps = of[0]["iteration"]
-                losses.append(curve(f"{name} training", steps, [answer["loss"] for answer in of]))
-                trained = [[100 * value for value in answer["accuracy"]] for answer in of]
+                steps = of[0].iteration
+                losses.append(curve(f"{name} training", steps, [answer.loss for answer in of]))
+                trained = [[100 * value for value in answer.accuracy] for answer in of]
                 accuracies.append(curve(f"{name} training", steps, trained))
-                accuracies.append(mean_line(f"{name} validation", of[0]["val_iteration"], list(map(validation, of))))
+                accuracies.append(mean_line(f"{name} validation", of[0].val_iteration, list(map(validation, of))))
         found.append(Panel(f"{problem}: loss", "training iteration", "query loss", tuple(losses)))
         found.append(Panel(f"{problem}: accuracy", "training iteration", "query accuracy %", tuple(accuracies)))
     return tuple(found)
@@ -87,7 +89,7 @@ FIGURE = Figure(
     title="Learning curves of MAML and ANIL, mini-ImageNet 5-way 5-shot",
     about=ABOUT,
     published="The curves of MAML and ANIL nearly coincide.",
-    questions=lambda scale: learning(scale, MINI5),
+    asks=lambda scale: learning(scale, MINI5),
     panels=panels,
     claims=(alike(MINI5),),
 )

@@ -9,10 +9,13 @@ from collections.abc import Hashable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
-from innerloop.experiments.exhibits import Answer, Claim, Figure, Panel, Panels
+from innerloop.experiments.exhibits import Claim, Figure, Panel, Panels
+from innerloop.experiments.few_shot import Movement
 from innerloop.experiments.panel import by_layer
-from innerloop.experiments.questions import Change, Measure
-from innerloop.paper.scales import MINI, Scale
+from innerloop.experiments.questions import Question
+from innerloop.experiments.scale import Scale
+from innerloop.paper.scales import MINI, training
+from innerloop.reuse.adaptation import Change
 
 _CHECKPOINTS = 4
 
@@ -25,22 +28,24 @@ class Asked(NamedTuple):
     seed: int
 
 
-def questions(scale: Scale) -> dict[Hashable, Measure]:
+def questions(scale: Scale) -> dict[Hashable, Question]:
     """The change at the first weights and at every kept checkpoint."""
-    found: dict[Hashable, Measure] = {}
+    found: dict[Hashable, Question] = {}
     for problem, i, seed in product(MINI, range(_CHECKPOINTS), range(scale.seeds)):
-        run = scale.run(problem, "maml", seed)
-        found[Asked(problem, i * run.schedule.keep, seed)] = Change(run, scale.episodes, at=i * run.schedule.keep)
+        run = training(scale, problem, "maml", seed)
+        found[Asked(problem, i * run.schedule.keep, seed)] = Movement(
+            run, scale.counts["compared"], at=i * run.schedule.keep
+        )
     return found
 
 
-def panels(answers: Mapping[Any, Answer]) -> tuple[Panel, ...]:
+def panels(answers: Mapping[Any, Change]) -> tuple[Panel, ...]:
     """A panel a problem, with bars by layer and iteration, averaged over seeds."""
     found: list[Panel] = []
     for problem in MINI:
         here = {asked: answer for asked, answer in answers.items() if asked.problem == problem}
         series = tuple(
-            by_layer(f"iteration {at}", [answer["distance"] for asked, answer in here.items() if asked.at == at])
+            by_layer(f"iteration {at}", [answer.distance for asked, answer in here.items() if asked.at == at])
             for at in sorted({asked.at for asked in here})
         )
         if series:
@@ -64,7 +69,7 @@ FIGURE = Figure(
     about="The norm of the difference of all adapting weights of a layer (its norm does not adapt), after the 10 inner "
     "steps of the test, averaged over tasks and seeds.",
     published="Very quickly after the start of training, all layers except for the last have small distances.",
-    questions=questions,
+    asks=questions,
     panels=panels,
     claims=(
         Claim(

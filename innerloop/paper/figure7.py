@@ -9,11 +9,13 @@ from collections.abc import Hashable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
-from innerloop.experiments.exhibits import Answer, Claim, Figure, Panel, Panels, Series
-from innerloop.experiments.panel import BODY
-from innerloop.experiments.questions import Measure
-from innerloop.paper.pairs import fit, pair
-from innerloop.paper.scales import MINI, Scale
+from innerloop.experiments.exhibits import Claim, Figure, Panel, Panels, Series
+from innerloop.experiments.panel import BODY, fit
+from innerloop.experiments.questions import Question
+from innerloop.experiments.scale import Scale
+from innerloop.paper.pairs import pair
+from innerloop.paper.scales import MINI
+from innerloop.reuse.adaptation import Resemblance
 
 AGAINST = {"(Pre, Pre) vs (Pre, Post)": "pre-post", "(Pre, Pre) vs (Post, Pre)": "post-pre",
            "(Pre, Pre) vs (Post, Post)": "post-post"}  # fmt: skip
@@ -26,17 +28,17 @@ class Asked(NamedTuple):
     repeat: int
 
 
-def questions(scale: Scale) -> dict[Hashable, Measure]:
+def questions(scale: Scale) -> dict[Hashable, Question]:
     """Every pair of seeds of MAML, for both problems."""
     asked = ((Asked(*key), pair(scale, key[0], "maml", "maml", key[1])) for key in product(MINI, range(scale.seeds)))
     return {key: question for key, question in asked if question is not None}
 
 
-def across_seeds(answers: Mapping[Any, Answer], kind: str) -> tuple[Panel, ...]:
+def across_seeds(answers: Mapping[Any, Resemblance], kind: str) -> tuple[Panel, ...]:
     """Three panels; a point for every layer of the body and every pair of seeds."""
 
     def points(problem: str, when: str) -> Series:
-        found = [answer[kind] for asked, answer in answers.items() if asked.problem == problem]
+        found = [getattr(answer, kind) for asked, answer in answers.items() if asked.problem == problem]
         x = tuple(answer["pre-pre"][layer] for answer in found for layer in BODY)
         return Series(problem, x, tuple(answer[when][layer] for answer in found for layer in BODY))
 
@@ -74,7 +76,7 @@ FIGURE = Figure(
     title="CCA across seeds, before and after adaptation",
     about=ABOUT,
     published="The lines of best fit are almost exactly y = x, with R² near 1, between CCA 0.35 and 0.70.",
-    questions=questions,
+    asks=questions,
     panels=lambda answers: across_seeds(answers, "cca"),
     claims=(
         Claim(

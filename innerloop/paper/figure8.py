@@ -13,7 +13,7 @@ FIGURE = Figure(
     title="CKA across seeds, before and after adaptation",
     about=ABOUT,
     published="More variation than with CCA, and still a strong correlation.",
-    questions=questions,
+    asks=questions,
     panels=lambda answers: across_seeds(answers, "cka"),
     claims=(
         Claim(

@@ -14,7 +14,7 @@ FIGURE = Figure(
     title="Freezing and similarity over training, 5-way 1-shot",
     about=ABOUT,
     published="Little to no loss of accuracy by freezing, and CCA near 1 but for the head, from 10,000 iterations on.",
-    questions=lambda scale: over_training(scale, MINI1),
+    asks=lambda scale: over_training(scale, MINI1),
     panels=panels,
     claims=(
         Claim(

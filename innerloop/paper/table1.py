@@ -6,15 +6,16 @@ Two trainings a seed: MAML on mini-ImageNet, 5-way 1-shot and 5-shot. Feeds Tabl
 from __future__ import annotations
 
 from innerloop.experiments.exhibits import Cell, Claim, Table, accuracy
+from innerloop.experiments.scale import Scale
 from innerloop.paper.published import grid
-from innerloop.paper.scales import MINI, Scale
+from innerloop.paper.scales import MINI, training
 
 FROZEN = ("None", "1", "1,2", "1,2,3", "1,2,3,4")
 
 
 def cell(scale: Scale, row: str, column: str, repeat: int) -> Cell:
     """MAML with the first layers frozen in the test."""
-    return accuracy(scale.run(column, "maml", repeat), frozen=FROZEN.index(row))
+    return accuracy(training(scale, column, "maml", repeat), frozen=FROZEN.index(row))
 
 
 TABLE = Table(

@@ -1,14 +1,15 @@
 """Table 2: ANIL does as well as MAML.
 
 Two trainings a seed and problem: MAML and ANIL on Omniglot and mini-ImageNet. The columns of reinforcement learning
-have their place here and no runs yet.
+have their place here, and their runs in a study of their own, `paper.policies`, for they need mujoco and many hours.
 """
 
 from __future__ import annotations
 
 from innerloop.experiments.exhibits import Cell, Claim, Table, accuracy
+from innerloop.experiments.scale import Scale
 from innerloop.paper.published import grid
-from innerloop.paper.scales import MINI, OMNIGLOT, Regime, Scale
+from innerloop.paper.scales import MINI, OMNIGLOT, Regime, training
 
 ROWS: dict[str, Regime] = {"MAML": "maml", "ANIL": "anil"}
 IMAGES = (*OMNIGLOT, *MINI)
@@ -17,7 +18,7 @@ CONTROL = ("HalfCheetah-Direction", "HalfCheetah-Velocity", "2D-Navigation")
 
 def cell(scale: Scale, row: str, column: str, repeat: int) -> Cell | None:
     """A network tested with the inner loop that it was trained with."""
-    return accuracy(scale.run(column, ROWS[row], repeat)) if column in IMAGES else None
+    return accuracy(training(scale, column, ROWS[row], repeat)) if column in IMAGES else None
 
 
 TABLE = Table(

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from innerloop.experiments.exhibits import Cell, Claim, Table
 from innerloop.experiments.panel import BODY
+from innerloop.experiments.scale import Scale
 from innerloop.paper.pairs import likeness, pair
 from innerloop.paper.published import grid
-from innerloop.paper.scales import MINI1, Regime, Scale
+from innerloop.paper.scales import MINI1, Regime
 
 ROWS: dict[str, tuple[Regime, Regime]] = {
     "MAML-MAML": ("maml", "maml"),

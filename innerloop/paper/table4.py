@@ -6,8 +6,9 @@ The trainings of Table 2.
 from __future__ import annotations
 
 from innerloop.experiments.exhibits import Cell, Claim, Table, accuracy
+from innerloop.experiments.scale import Scale
 from innerloop.paper.published import grid
-from innerloop.paper.scales import MINI, OMNIGLOT, Scale
+from innerloop.paper.scales import MINI, OMNIGLOT, training
 
 ROWS = ("MAML", "ANIL", "NIL")
 COLUMNS = (*OMNIGLOT, *MINI)
@@ -15,7 +16,7 @@ COLUMNS = (*OMNIGLOT, *MINI)
 
 def cell(scale: Scale, row: str, column: str, repeat: int) -> Cell:
     """NIL is tested on the features that ANIL trained."""
-    return accuracy(scale.run(column, "maml" if row == "MAML" else "anil", repeat), nil=row == "NIL")
+    return accuracy(training(scale, column, "maml" if row == "MAML" else "anil", repeat), nil=row == "NIL")
 
 
 TABLE = Table(

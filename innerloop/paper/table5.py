@@ -6,8 +6,9 @@ Six ways of training a body on mini-ImageNet: MAML and ANIL (from Table 2), mult
 from __future__ import annotations
 
 from innerloop.experiments.exhibits import Cell, Claim, Table, accuracy
+from innerloop.experiments.scale import Scale
 from innerloop.paper.published import grid
-from innerloop.paper.scales import MINI, Regime, Scale
+from innerloop.paper.scales import MINI, Regime, training
 
 ROWS: dict[str, Regime] = {
     "MAML training-NIL head": "maml",
@@ -22,7 +23,7 @@ _MAML, _ANIL, _MULTICLASS, _MULTITASK, _RANDOM, _NIL = ROWS
 
 def cell(scale: Scale, row: str, column: str, repeat: int) -> Cell:
     """The features of a body, tested with NIL."""
-    run, shot = scale.run(column, ROWS[row], repeat), scale.problems[column].problem.shot
+    run, shot = training(scale, column, ROWS[row], repeat), scale.problems[column].problem.shot
     return accuracy(run, nil=True, shot=None if shot == run.problem.shot else shot)
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from itertools import product
 from typing import Literal
 
-from innerloop.experiments.exhibits import Answer, Cell, Claim, Table
-from innerloop.experiments.questions import Timing
+from innerloop.experiments.exhibits import Cell, Claim, Table
+from innerloop.experiments.few_shot import Seconds, Timing
+from innerloop.experiments.scale import Scale
 from innerloop.paper.published import grid
-from innerloop.paper.scales import MINI1, MINI5, Regime, Scale
+from innerloop.paper.scales import MINI1, MINI5, Regime, timed
 
 ROWS: dict[str, tuple[Literal["training", "inference"], Regime]] = {
     "Training: MAML": ("training", "maml"),
@@ -29,17 +30,17 @@ def cell(scale: Scale, row: str, column: str, repeat: int) -> Cell | None:
     (what, regime), (shot, kind) = ROWS[row], COLUMNS[column]
     if repeat:
         return None
-    own = Timing(scale.timed(_SHOTS[shot], regime), what, scale.batches)
+    own = Timing(timed(scale, _SHOTS[shot], regime), what, scale.counts["batches"])
     if kind != "speedup":
-        return Cell((own,), lambda answer: answer[kind.split()[0]])
-    maml = Timing(scale.timed(_SHOTS[shot], "maml"), what, scale.batches)
+        return Cell((own,), lambda answer: getattr(answer, kind.split()[0]))
+    maml = Timing(timed(scale, _SHOTS[shot], "maml"), what, scale.counts["batches"])
     return Cell((maml, own), _speedup)
 
 
-def _speedup(maml: Answer, own: Answer) -> float:
-    if maml["device"] != own["device"]:
-        raise KeyError(f"{maml['device']} and {own['device']} do not compare")
-    return maml["mean"] / own["mean"]
+def _speedup(maml: Seconds, own: Seconds) -> float:
+    if maml.device != own.device:
+        raise KeyError(f"{maml.device} and {own.device} do not compare")
+    return maml.mean / own.mean
 
 
 TABLE = Table(
@@ -83,6 +84,7 @@ TABLE = Table(
         ),
     ),
     unit="",
+    unscaled=True,
     digits=3,
     column_digits={column: 2 for column in COLUMNS if column.endswith("speedup")},
 )

@@ -7,9 +7,10 @@ training out of this table; it is here without a published number.
 from __future__ import annotations
 
 from innerloop.experiments.exhibits import Cell, Claim, Table, accuracy
+from innerloop.experiments.scale import Scale
 from innerloop.paper import table5
 from innerloop.paper.published import grid
-from innerloop.paper.scales import MINI, Regime, Scale
+from innerloop.paper.scales import MINI, Regime, head_on, training
 
 BODIES: dict[str, Regime] = {
     "MAML training": "maml",
@@ -31,7 +32,7 @@ def cell(scale: Scale, row: str, column: str, repeat: int) -> Cell:
         rows = {regime: name for name, regime in table5.ROWS.items()}
         return table5.cell(scale, rows[regime], column, repeat)
     own = regime in ("maml", "anil")
-    return accuracy(scale.run(column, regime, repeat) if own else scale.head(column, regime, repeat))
+    return accuracy(training(scale, column, regime, repeat) if own else head_on(scale, column, regime, repeat))
 
 
 def _heads_agree(mean: dict[tuple[str, str], float]) -> bool:

@@ -1,6 +1,6 @@
-"""The page that shows every table and figure made so far beside the paper's: reads results, trains nothing."""
+"""The page that shows every table and figure of a study made so far: reads answers, trains nothing."""
 
 from innerloop.report.collect import Find
-from innerloop.report.page import Report, page, write
+from innerloop.report.page import Report, compose, write
 
-__all__ = ["Find", "Report", "page", "write"]
+__all__ = ["Find", "Report", "compose", "write"]

@@ -1,18 +1,20 @@
-"""What there is of an artifact at a scale: numbers beside the paper's, panels, verdicts. Reads answers, makes none."""
+"""What there is of an exhibit at a scale: its numbers, panels, verdicts. Reads answers, makes none."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Any, Literal
 
-from innerloop.experiments.exhibits import Answer, Artifact, Cell, Figure, Panel, Panels, Place, Table, Verdict, judge
-from innerloop.experiments.questions import Measure
-from innerloop.paper.scales import Scale
+from innerloop.experiments.answers import Kept
+from innerloop.experiments.exhibits import Cell, Exhibit, Figure, Panel, Panels, Place, Table, Verdict, judge
+from innerloop.experiments.questions import Question
+from innerloop.experiments.scale import Scale
 
-Find = Callable[[Measure], Answer | None]
-"""The answer to a question; None where it is not measured yet."""
+Find = Callable[[Question], Kept[Any] | None]
+"""The answer to a question; None where there is none yet."""
+Answers = Mapping[Question, Any]
 Spread = Literal["sd", "interval"]
 """sd: sample standard deviation over repeats; interval: 95 % interval of one repeat over its episodes."""
 
@@ -38,51 +40,53 @@ class Entry:
 
 @dataclass(frozen=True)
 class Result:
-    """An artifact at a scale, as far as it is measured."""
+    """An exhibit at a scale, as far as its questions are answered."""
 
-    artifact: Artifact
+    exhibit: Exhibit
     scale: Scale
-    needed: int  # measures
+    needed: int  # questions
     found: int  # of them
     entries: Mapping[Place, Entry]  # of a table
     panels: tuple[Panel, ...]  # of a figure; none where an answer that it cannot do without is missing
-    verdicts: tuple[Verdict, ...]  # in the order of the artifact's claims
+    values: Any  # what its claims are judged on: means by place of a table, `Panels` of a figure
+    verdicts: tuple[Verdict, ...]  # in the order of the exhibit's claims; none where the scale is not judged
     whole: int  # repeats of a table that are there in all of their places: the claims are judged on them
     seeds: tuple[int, ...]  # of the networks whose answers are there
-    permuted: Mapping[str, Mapping[str, float]]  # "cca" and "cka" by layer between different images: what chance scores
-    devices: tuple[str, ...]  # on which they were measured, where the answers tell
-    notes: tuple[str, ...]  # what the missing measures need
+    permuted: Mapping[str, Mapping[str, float]]  # "cca" and "cka" by layer of different images: what chance scores
+    devices: tuple[str, ...]  # on which they were found
+    notes: tuple[str, ...]  # what the open questions need
 
 
-def collect(artifact: Artifact, scale: Scale, find: Find, missing: Mapping[Measure, str]) -> Result:
-    """All that can be shown of the artifact now; `missing` tells what a measure without an answer needs."""
-    measures = artifact.measures(scale)
-    answers = {measure: answer for measure in measures if (answer := find(measure)) is not None}
+def collect(exhibit: Exhibit, scale: Scale, find: Find, missing: Mapping[Question, str]) -> Result:
+    """All that can be shown of the exhibit now; `missing` tells what a question without an answer needs."""
+    questions = exhibit.questions(scale)
+    kept = {question: found for question in questions if (found := find(question)) is not None}
+    answers = {question: found.answer for question, found in kept.items()}
     entries: dict[Place, Entry] = {}
     panels: tuple[Panel, ...] = ()
-    verdicts: list[Verdict]
     whole = 0
-    if isinstance(artifact, Table):
-        entries = {(row, column): entry(artifact, scale, row, column, answers) for row, column in places(artifact)}
-        means, whole = means_of_whole_repeats(artifact, scale, answers)
-        verdicts = [judge(claim, means) for claim in artifact.claims]
+    if isinstance(exhibit, Table):
+        entries = {place: entry(exhibit, scale, place, answers) for place in exhibit.places}
+        values, whole = means_of_whole_repeats(exhibit, scale, answers)
     else:
-        panels = panels_of(artifact, scale, answers)
+        panels = panels_of(exhibit, scale, answers)
         values = Panels(panels)
-        verdicts = [judge(claim, values) if panels else _OPEN for claim in artifact.claims]
+    judged = exhibit.claims if scale.judged else ()
+    there = isinstance(exhibit, Table) or bool(panels)
     return Result(
-        artifact,
+        exhibit,
         scale,
-        needed=len(measures),
+        needed=len(questions),
         found=len(answers),
         entries=entries,
         panels=panels,
-        verdicts=tuple(verdicts),
+        values=values,
+        verdicts=tuple(judge(claim, values) if there else _OPEN for claim in judged),
         whole=whole,
-        seeds=tuple(sorted({seed for measure in answers for seed in seeds_of(measure)})),
-        permuted=_permuted([answer["permuted"] for answer in answers.values() if "permuted" in answer]),
-        devices=tuple(sorted({str(answer["device"]) for answer in answers.values() if "device" in answer})),
-        notes=tuple(dict.fromkeys(missing[each] for each in measures if each not in answers and each in missing)),
+        seeds=tuple(sorted({run.seed for question in answers for run in question.runs})),
+        permuted=_permuted([each for answer in answers.values() if (each := getattr(answer, "permuted", None))]),
+        devices=tuple(sorted({found.device for found in kept.values()})),
+        notes=tuple(dict.fromkeys(missing[each] for each in questions if each not in answers and each in missing)),
     )
 
 
@@ -96,21 +100,14 @@ def _permuted(answers: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str,
     return {kind: {layer: fmean(each) for layer, each in by_layer.items()} for kind, by_layer in found.items()}
 
 
-def places(table: Table) -> list[Place]:
-    """Row after row."""
-    return [(row, column) for row in table.rows for column in table.columns]
-
-
-def means_of_whole_repeats(
-    table: Table, scale: Scale, answers: Mapping[Measure, Answer]
-) -> tuple[dict[Place, float], int]:
+def means_of_whole_repeats(table: Table, scale: Scale, answers: Answers) -> tuple[dict[Place, float], int]:
     """Means over the repeats that are there in all of their places, so that a claim compares like with like.
 
     And the number of these repeats.
     """
     values: dict[Place, list[float]] = {}
     for repeat in range(scale.seeds):
-        asked = {place: table.cell(scale, *place, repeat) for place in places(table)}
+        asked = {place: table.cell(scale, *place, repeat) for place in table.places}
         found = {place: _value(cell, answers) for place, cell in asked.items() if cell}
         whole = {place: value for place, value in found.items() if value is not None}
         if len(whole) == len(found):
@@ -119,48 +116,35 @@ def means_of_whole_repeats(
     return {place: fmean(each) for place, each in values.items()}, max(map(len, values.values()), default=0)
 
 
-def _value(cell: Cell, answers: Mapping[Measure, Answer]) -> float | None:
+def _value(cell: Cell, answers: Answers) -> float | None:
     try:
-        return cell.read(*(answers[measure] for measure in cell.measures))
-    except KeyError:  # not measured, or not so that it can be compared
+        return cell.read(*(answers[question] for question in cell.questions))
+    except KeyError:  # not answered, or not so that it can be compared
         return None
 
 
-def entry(table: Table, scale: Scale, row: str, column: str, answers: Mapping[Measure, Answer]) -> Entry:
-    """The mean over the repeats that are measured. Repeats that ask the same (no seed matters) count once."""
-    asked = (table.cell(scale, row, column, repeat) for repeat in range(scale.seeds))
-    cells = list({cell.measures: cell for cell in asked if cell}.values())
-    published = table.published.get((row, column))
+def entry(table: Table, scale: Scale, place: Place, answers: Answers) -> Entry:
+    """The mean over the repeats that are there. Repeats that ask the same (no seed matters) count once."""
+    asked = (table.cell(scale, *place, repeat) for repeat in range(scale.seeds))
+    cells = list({cell.questions: cell for cell in asked if cell}.values())
+    published = table.published.get(place)
     there = {cell: value for cell in cells if (value := _value(cell, answers)) is not None}
     values = list(there.values())
     if not values:
         return Entry(published=published, asked=bool(cells))
     if len(values) > 1:
         return Entry(fmean(values), stdev(values), "sd", len(values), published)
-    interval = interval_of(next(iter(there)), answers)
+    only = next(iter(there))
+    interval = only.interval(*(answers[question] for question in only.questions))
     return Entry(values[0], interval, None if interval is None else "interval", 1, published)
 
 
-def interval_of(cell: Cell, answers: Mapping[Measure, Answer]) -> float | None:
-    """The 95 % interval of an accuracy in the cell's unit: how far it moves where the accuracy moves by it."""
-    answer = answers[cell.measures[0]]
-    if len(cell.measures) > 1 or "interval" not in answer or "accuracy" not in answer:
-        return None
-    higher = {**answer, "accuracy": answer["accuracy"] + answer["interval"]}
-    return abs(cell.read(higher) - cell.read(answer))
-
-
-def panels_of(figure: Figure, scale: Scale, answers: Mapping[Measure, Answer]) -> tuple[Panel, ...]:
+def panels_of(figure: Figure, scale: Scale, answers: Answers) -> tuple[Panel, ...]:
     """The panels and series that have a point; none where the figure misses an answer."""
-    questions = figure.questions(scale)
+    asked = figure.asks(scale)
     try:
-        panels = figure.panels({name: answers[each] for name, each in questions.items() if each in answers})
+        panels = figure.panels({name: answers[each] for name, each in asked.items() if each in answers})
     except KeyError:
         return ()
     filled = (replace(panel, series=tuple(series for series in panel.series if series.x)) for panel in panels)
     return tuple(panel for panel in filled if panel.series)
-
-
-def seeds_of(measure: Measure) -> set[int]:
-    """Of the networks that a measure is about; none where it does not depend on their weights."""
-    return {run.seed for run in measure.runs}

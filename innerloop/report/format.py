@@ -1,44 +1,31 @@
-"""The words and number formats that the page and the Markdown share."""
+"""The words and number formats that both pages share: what the templates call."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from innerloop.experiments.exhibits import Artifact, Figure, Panel, Panels, Series, Table, Verdict
+from innerloop.experiments.exhibits import Exhibit, Figure, Panel, Panels, Table, Verdict
 from innerloop.experiments.panel import LAYERS
-from innerloop.paper.scales import Scale
+from innerloop.experiments.scale import Scale
+from innerloop.experiments.study import Study
+from innerloop.experiments.training import data_of
 from innerloop.report.collect import Entry, Result
 
-TITLE = "Rapid learning or feature reuse?"
-PAPER = (
-    "Aniruddh Raghu, Maithra Raghu, Samy Bengio and Oriol Vinyals: “Rapid Learning or Feature Reuse? Towards "
-    "Understanding the Effectiveness of MAML”, ICLR 2020"
-)
-ARXIV, LINK = "arXiv:1909.09157", "https://arxiv.org/abs/1909.09157"
-WHAT = (
-    "The paper asks why MAML works: because it learns each new task rapidly, or because the features that it already "
-    "has can be reused as they are? These are its tables and figures measured anew with innerloop, beside the "
-    "published numbers, and for each of its claims whether it holds here."
-)
-SMOKE = "smoke: tiny networks on drawn glyphs; these numbers only show that everything runs."
-NOTHING = "Nothing is measured yet: this page has no results."
-WAITING = "This figure needs more runs than there are yet."
-UNDONE = "Not made yet"
-SETTINGS = "How large each scale is"
 MARKS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "not enough runs": "…"}
 MINUS, NONE = "\u2212", "\u2013"
 POINTS = 12  # a series with more is not written out in numbers
+_SOURCES = ("omniglot", "mini-imagenet")  # data whose place the command has to be told
 
 
-def label(artifact: Artifact) -> str:
+def label(exhibit: Exhibit) -> str:
     """table1 is "Table 1"."""
-    kind = artifact.name.rstrip("0123456789")
-    return f"{kind.capitalize()} {artifact.name[len(kind) :]}".strip()
+    kind = exhibit.name.rstrip("0123456789")
+    return f"{kind.capitalize()} {exhibit.name[len(kind) :]}".strip()
 
 
-def heading(artifact: Artifact) -> str:
+def heading(exhibit: Exhibit) -> str:
     """The label and the title."""
-    return f"{label(artifact)}: {artifact.title}"
+    return f"{label(exhibit)}: {exhibit.title}"
 
 
 def number(value: float, digits: int) -> str:
@@ -51,6 +38,11 @@ def signed(value: float, digits: int) -> str:
     """Always with its sign, except zero."""
     shown = number(value, digits)
     return shown if shown.startswith(MINUS) or float(shown) == 0 else f"+{shown}"
+
+
+def digits_of(table: Table, column: str) -> int:
+    """Decimals of a column."""
+    return table.column_digits.get(column, table.digits)
 
 
 def published(entry: Entry, digits: int) -> str:
@@ -87,9 +79,16 @@ def spreads(result: Result) -> str:
 
 
 def legend(result: Result, table: Table) -> str:
-    """How to read a table."""
+    """How to read a table, and what its numbers are worth."""
     unit = f"{table.unit[0].upper()}{table.unit[1:]}." if table.unit else ""
-    return " ".join(filter(None, [unit, spreads(result), "Below each number the paper's, and ours minus the paper's."]))
+    paper = "Below each number the paper's, and ours minus the paper's." if table.published else ""
+    return " ".join(filter(None, [unit, spreads(result), paper]))
+
+
+def worth(result: Result) -> str:
+    """What the numbers of a result are, in a sentence; empty where they are the same at every scale."""
+    exhibit, scale = result.exhibit, result.scale
+    return "" if isinstance(exhibit, Table) and exhibit.unscaled and scale.judged else scale.about
 
 
 def mark(result: Result, entry: Entry) -> str:
@@ -117,31 +116,35 @@ def facts(result: Result) -> list[tuple[str, str]]:
         ),
         ("Devices" if len(result.devices) > 1 else "Device", joined(result.devices)),
         ("Judged on", _judged_on(result)),
-        ("Measures", "" if result.found == result.needed else f"{found} are there{notes}"),
+        ("Questions", "" if result.found == result.needed else f"{found} are answered{notes}"),
     ]
     return [(name, text) for name, text in rows if text]
 
 
 def _shows(result: Result, what: str) -> bool:
-    artifact = result.artifact
-    if isinstance(artifact, Table):
-        return any(what in column for column in artifact.columns)
+    exhibit = result.exhibit
+    if isinstance(exhibit, Table):
+        return any(what in column for column in exhibit.columns)
     return any(what in panel.title + panel.y_label for panel in result.panels)
 
 
 def _judged_on(result: Result) -> str:
     most = max((entry.repeats for entry in result.entries.values()), default=0)
-    if not 0 < result.whole < most:
+    if not result.verdicts or not 0 < result.whole < most:
         return ""
     return f"{result.whole} of {most} repeats, with all their places: a claim compares like with like"
 
 
+def _by_layer(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{LAYERS.get(layer, layer)} {value:.2f}" for layer, value in values.items())
+
+
 def stated(result: Result) -> list[list[str]]:
     """Numbers that the paper states of a figure, beside ours; the first row names the columns."""
-    if not isinstance(result.artifact, Figure) or not result.panels:
+    if not isinstance(result.exhibit, Figure) or not result.panels:
         return []
     rows = []
-    for each in result.artifact.stated:
+    for each in result.exhibit.stated:
         try:
             ours = each.read(Panels(result.panels))
         except KeyError:  # not measured yet
@@ -151,25 +154,31 @@ def stated(result: Result) -> list[list[str]]:
     return [["stated in the paper", "paper", "ours", "difference"], *rows] if rows else []
 
 
-def _by_layer(values: Mapping[str, float]) -> str:
-    return ", ".join(f"{LAYERS.get(layer, layer)} {value:.2f}" for layer, value in values.items())
+def short(panel: Panel) -> bool:
+    """Whether a panel's numbers can be written out: few points, the same x for all."""
+    first = panel.series[0]
+    return panel.kind != "against" and len(first.x) <= POINTS and all(each.x == first.x for each in panel.series)
 
 
-def command(artifact: Artifact, scale: Scale) -> str:
-    """What makes it."""
-    data = dict.fromkeys(run.problem.data for measure in artifact.measures(scale) for run in measure.runs)
-    flags = "".join(f" --{name} PATH" for name in data if name in ("omniglot", "mini-imagenet"))
-    return f"innerloop paper run {artifact.name} --scale {scale.name} --seeds {scale.seeds}{flags}"
+def panel_numbers(panel: Panel) -> list[list[str]]:
+    """A panel's points, a row for every series; the first row names the columns."""
+    rows = [[panel.title, *(str(x) for x in panel.series[0].x)]]
+    for series in panel.series:
+        spread = [f" ± {number(each, 3)}" for each in series.spread] or [""] * len(series.y)
+        rows.append([series.label, *(number(y, 3) + s for y, s in zip(series.y, spread, strict=True))])
+    return rows
+
+
+def command(study: Study, exhibit: Exhibit, scale: Scale) -> str:
+    """What makes an exhibit."""
+    data = dict.fromkeys(data_of(run) for question in exhibit.questions(scale) for run in question.runs)
+    flags = "".join(f" --{name} PATH" for name in data if name in _SOURCES)
+    return f"{study.command} run {exhibit.name} --scale {scale.name} --seeds {scale.seeds}{flags}"
 
 
 def anchor(result: Result) -> str:
     """Where it stands on the page."""
-    return f"{result.artifact.name}-{result.scale.name}"
-
-
-def file_name(result: Result) -> str:
-    """Of a figure."""
-    return f"{anchor(result)}.svg"
+    return f"{result.exhibit.name}-{result.scale.name}"
 
 
 def repeats(scale: Scale) -> str:
@@ -180,8 +189,8 @@ def repeats(scale: Scale) -> str:
 def undone(result: Result) -> str:
     """What is missing for a result."""
     notes = "".join(f", {note}" for note in result.notes)
-    count = f"none of {result.needed} measures" if result.needed else f"nothing to measure with {repeats(result.scale)}"
-    return f"{label(result.artifact)}, {result.artifact.title}, at scale {result.scale.name} ({count}{notes})"
+    count = f"none of {result.needed} questions" if result.needed else f"nothing to ask with {repeats(result.scale)}"
+    return f"{label(result.exhibit)}, {result.exhibit.title}, at scale {result.scale.name} ({count}{notes})"
 
 
 def tally(results: Sequence[Result]) -> str:
@@ -196,18 +205,9 @@ def tally(results: Sequence[Result]) -> str:
     return ", ".join(parts)
 
 
-def short(panel: Panel) -> bool:
-    """Whether a panel's numbers can be written out: few points, the same x for all."""
-    first: Series = panel.series[0]
-    return panel.kind != "against" and len(first.x) <= POINTS and all(each.x == first.x for each in panel.series)
-
-
-def settings(scale: Scale) -> list[tuple[str, ...]]:
+def settings(study: Study, scale: Scale) -> list[list[str]]:
     """Problem by problem: how large a scale's trainings are; the first row names the columns."""
-    head = ("problem", "data", "image size", "filters", "tasks a batch", "iterations", "test episodes")
-    rows = [
-        (problem, spec.problem.data, f"{spec.problem.size} px", str(spec.model.width), str(spec.outer.meta_batch),
-         f"{spec.schedule.iterations:,}", f"{spec.problem.test_episodes:,}")
-        for problem, spec in scale.problems.items()
-    ]  # fmt: skip
-    return [head, *rows]
+    rows = [(problem, study.settings(spec)) for problem, spec in scale.problems.items()]
+    if not rows or not rows[0][1]:
+        return []
+    return [["problem", *rows[0][1]], *([problem, *shown.values()] for problem, shown in rows)]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-import re
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -16,12 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from innerloop.experiments.exhibits import Panel, Series
-from innerloop.paper.pairs import fit
+from innerloop.experiments.panel import fit
 from innerloop.report.format import number
 from innerloop.report.style import CARD, GREY, GRID, INK, LINES, MARKERS, colours, tint
 
 SIZE = {"lines": (4.3, 2.8), "bars": (4.3, 2.8), "against": (3.0, 2.9)}  # of a panel without its legend, in inches
-SHOWN = 1.6  # pixels a point on a screen, the same in all figures
 LINE = 0.185  # height of a line of a legend, in inches
 LETTER = 0.073  # width of a letter at the size of legends and ticks, in inches
 MANY = 25  # points of a line: more are drawn without markers, their spread as a band
@@ -50,20 +47,13 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def svg(panels: Sequence[Panel], label: str, prefix: str) -> str:
-    """An <svg> element with all panels; its ids start with `prefix`, so that a page can hold many.
+def svg(panels: Sequence[Panel], title: str) -> bytes:
+    """All panels as an SVG file; `title` is what a screen reader says.
 
-    Text is drawn as paths, so that it looks the same without any font; `label` is what a screen reader says.
+    Text is drawn as paths, so that it looks the same without any font.
     """
-    text = _saved(panels, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))).decode()
-    text = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'(width|height)="([\d.]+)pt"', lambda side: f'{side[1]}="{float(side[2]) * SHOWN:g}"', text, count=2)
-    text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)
-    look = 'style="stroke-linejoin: round; stroke-linecap: butt"'
-    text = text.replace(
-        "<svg ", f'<svg role="img" preserveAspectRatio="xMidYMin" aria-label="{escape(label)}" {look} ', 1
-    )
-    return _with_own_ids(text, prefix).strip()
+    nothing_else = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    return _saved(panels, format="svg", metadata={"Title": title, **nothing_else})
 
 
 def png(panels: Sequence[Panel], *, dpi: int = 110) -> bytes:
@@ -74,14 +64,6 @@ def png(panels: Sequence[Panel], *, dpi: int = 110) -> bytes:
 def columns(panels: Sequence[Panel]) -> int:
     """How many stand side by side where there is room."""
     return 3 if len(panels) == 3 else min(2, len(panels))
-
-
-def _with_own_ids(text: str, prefix: str) -> str:
-    """Ids that nothing points to go; the others are numbered."""
-    used = re.findall(r'(?:href="#|url\(#)([^")]+)', text)
-    names = {name: f"{prefix}-{i}" for i, name in enumerate(dict.fromkeys(used))}
-    text = re.sub(r'\s+id="([^"]+)"', lambda found: f' id="{names[found[1]]}"' if found[1] in names else "", text)
-    return re.sub(r'(href="#|url\(#)([^")]+)', lambda found: found[1] + names[found[2]], text)
 
 
 def _saved(panels: Sequence[Panel], **how: Any) -> bytes:
@@ -113,7 +95,17 @@ def _draw(panels: Sequence[Panel], across: int) -> Figure:
             handles, labels, loc="upper center", ncols=_legend_columns(panel), frameon=False,
             borderaxespad=0, columnspacing=1.4, handlelength=2.2, fontsize=8.5, labelspacing=0.35,
         )  # fmt: skip
+    _settle(figure)
     return figure
+
+
+def _settle(figure: Figure) -> None:
+    """Lay out and round: the solver's last bits differ from time to time, and names in the SVG are made of them."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        x, y, width, height = (round(value, 4) for value in axes.get_position(original=True).bounds)
+        axes.set_position((x, y, width, height))
 
 
 def _legend_columns(panel: Panel) -> int:

@@ -82,6 +82,19 @@ class Settings:
     def title(self) -> str:
         return f"{self.task} {self.learning.algorithm}"
 
+    @property
+    def key(self) -> str:
+        """Eight hexadecimal digits: of the task, and of all settings that are not as by default."""
+        ours, default = as_dict(self), as_dict(Settings(self.task))
+        other = {name: value for name, value in ours.items() if value != default[name]}
+        text = msgspec.json.encode({"task": self.task, **other}, order="sorted")
+        return hashlib.sha256(text).hexdigest()[:8]
+
+    @property
+    def name(self) -> str:
+        """The title, the seed and the key."""
+        return f"{self.title.replace(' ', '-')}-seed{self.seed}-{self.key}"
+
     def environment(self, threads: int = 1) -> Environment:
         """The tasks; the cheetah is simulated on so many threads.
 
@@ -116,10 +129,3 @@ def from_dict(values: dict[str, Any]) -> Settings:
         return msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
         raise ValueError(f"these are no settings of a meta-RL run ({error})") from error
-
-
-def digest(settings: Settings) -> str:
-    """Of all that is not as by default, but the iterations: two runs with the same one are the same run."""
-    ours, default = as_dict(settings), as_dict(Settings(settings.task))
-    other = {key: value for key, value in ours.items() if value != default[key] and key != "iterations"}
-    return hashlib.sha256(msgspec.json.encode(other, order="sorted")).hexdigest()[:8]

@@ -4,7 +4,7 @@ Adaptation maps the parameters of all tasks to those of each task; J is its deri
 I - lr H for each inner step, with H the Hessian of the inner loss and zero rows for what does not adapt. The gradient
 of an objective of the adapted parameters is J' times its gradient there. The KL divergence from the adapted policy is
 flat where that policy stands, so that its Hessian is exactly J' F J, F being its Hessian in the adapted parameters:
-this is the product that Perlmutter's double backward gives, for about a fifth of the time.
+this is the product that Perlmutter's double backward gives, in little more than half the time.
 
 Shapes: t tasks; parameters of all tasks (...), of each (t, ...).
 """

@@ -42,7 +42,7 @@ class GymTasks:
             import gymnasium
         except ImportError as error:
             raise ValueError("GymTasks needs gymnasium, which is not installed: pip install gymnasium") from error
-        self.make, self.sample, self.horizon, self.title = make, sample, horizon, title
+        self.make, self._sample, self.horizon, self.title = make, sample, horizon, title
         self._vector = vector or gymnasium.vector.SyncVectorEnv
         one = self._made(sample(1, torch.Generator().manual_seed(0))[0])
         seen, done = one.observation_space, one.action_space
@@ -62,6 +62,10 @@ class GymTasks:
         discrete = isinstance(done, gymnasium.spaces.Discrete)
         self.actions = Actions(int(done.n) if discrete else int(np.prod(done.shape)), discrete)
         self._running: tuple[Tasks, int, Any] | None = None
+
+    def sample(self, count: int, generator: torch.Generator) -> Tasks:
+        """`count` tasks."""
+        return self._sample(count, generator)
 
     def _made(self, task: Any) -> Any:
         try:

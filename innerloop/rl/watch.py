@@ -104,8 +104,11 @@ class _Film:
     def __init__(self, environment: HalfCheetah) -> None:
         self.environment = environment
         self.title, self.observations = environment.title, environment.observations
-        self.actions, self.horizon, self.sample = environment.actions, environment.horizon, environment.sample
+        self.actions, self.horizon = environment.actions, environment.horizon
         self.takes: list[list[Array]] = []  # (t, nq) of each step of each rollout
+
+    def sample(self, count: int, generator: torch.Generator) -> Tasks:
+        return self.environment.sample(count, generator)
 
     def reset(self, tasks: Tasks, copies: int, generator: torch.Generator) -> Tensor:
         self._copies = copies

@@ -534,7 +534,7 @@ def test_a_folder_that_is_none(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "Expected one of {demo, train, evaluate, classify, probe, data, cache, paper, rl}"),
+        ([], "Expected one of {demo, train, evaluate, classify, probe, data, cache, paper"),
         (["frob"], "Unrecognized options: frob. Available subcommands: demo, train"),
         (["train"], "Missing from innerloop train: WHAT"),
         (["train", "omniglot-20way"], "there is no preset 'omniglot-20way'. There are: omniglot-20way-1shot, "),

@@ -12,11 +12,13 @@ import pytest
 import tiny
 from tiny import Outcome, call, complaint
 
-from innerloop.experiments import estimates
-from innerloop.experiments import plan as campaign
-from innerloop.experiments.questions import Accuracy, name_of
-from innerloop.paper import ARTIFACTS
-from innerloop.paper.scales import MINI5, SCALES
+from innerloop.cli import paper as command
+from innerloop.experiments.executors import here
+from innerloop.experiments.few_shot import Accuracy
+from innerloop.experiments.questions import name_of
+from innerloop.experiments.scale import Scale
+from innerloop.paper import STUDY
+from innerloop.paper.scales import MINI5, SCALES, training
 from innerloop.runs.trainer import Interrupted
 
 
@@ -41,9 +43,19 @@ def shrink(folder: Path, pictures: Path, patch: pytest.MonkeyPatch) -> None:
              "iterations": 3, "keep": 1, "val_every": 3, "val_episodes": 2, "test_episodes": 2, "test_steps": 1,
              "pooling": "stride", "log_every": 1}  # fmt: skip
     problems = {name: spec.where(**small) for name, spec in SCALES["smoke"].problems.items()}
-    patch.setitem(SCALES, "smoke", replace(SCALES["smoke"], problems=problems, episodes=1, batches=1))
+    counts = {"compared": 1, "checkpoint": 2, "batches": 1}
+    with_smoke(replace(SCALES["smoke"], problems=problems, counts=counts), patch)
     patch.setenv("INNERLOOP_CACHE", str(folder / "cache"))
     patch.setenv("COLUMNS", "160")
+
+
+def with_smoke(scale: Scale, patch: pytest.MonkeyPatch) -> None:
+    """The command's study has this scale for its smallest."""
+    patch.setattr(command, "STUDY", replace(STUDY, scales=(scale, *STUDY.scales[1:])))
+
+
+def smoke() -> Scale:
+    return command.STUDY.scale("smoke")
 
 
 def paper(action: str, *what: object, store: Path) -> Outcome:
@@ -62,7 +74,7 @@ def made(folder, pictures) -> Path:
     assert outcome.code == 0, outcome.err
     assert outcome.out == ""
     lines = outcome.err.splitlines()
-    assert "12 of 12 measures and 2 of the 2 runs they need are left" in lines
+    assert "12 of 12 questions and 2 of the 2 runs they need are left" in lines
     assert lines[-1] == f"all is made. To look at it: innerloop paper report --store {folder / 'store'}"
     return folder / "store"
 
@@ -84,8 +96,8 @@ def rows(outcome: Outcome) -> list[list[str]]:
 
 def test_list_shows_everything_and_how_much_of_it_is_made(store, tmp_path):
     listed = {row[0]: row[1:] for row in rows(paper("list", store=store))}
-    assert list(listed) == list(ARTIFACTS)
-    assert listed["table1"] == [ARTIFACTS["table1"].title, "10/20", "0/20", "0/30"]
+    assert list(listed) == [exhibit.name for exhibit in STUDY.exhibits]
+    assert listed["table1"] == [STUDY.exhibit("table1").title, "10/20", "0/20", "0/30"]
     assert listed["figure2"][1] == "2/4"
     assert listed["table4"][1].startswith("2/"), "which shares two numbers with Table 1"
     assert listed["table6"][1].startswith("0/")
@@ -96,24 +108,25 @@ def test_list_shows_everything_and_how_much_of_it_is_made(store, tmp_path):
 # plan
 
 
-def test_plan_shows_runs_and_the_time_that_is_left(store, monkeypatch):
-    monkeypatch.setattr(estimates, "_step", lambda *_: 200.0)
-    monkeypatch.setattr(estimates, "_task", lambda *_: 30.0)  # 2 of a validation and 2 of the test: 2 minutes a run
+def test_plan_shows_runs_and_what_is_left(store):
     outcome = paper("plan", "table1", "table2", *SMOKE, store=store)
     planned = rows(outcome)
     assert len(planned) == 8
     assert [row[1:] for row in planned if row[2] == "all"] == [["3", "all", "-"]] * 2
-    assert [row[1:] for row in planned if row[2] == "-"] == [["3", "-", "12 min"]] * 6
+    assert [row[1:] for row in planned if row[2] == "-"] == [["3", "-", "unknown"]] * 6
     assert outcome.out.splitlines()[-1] == (
-        "10/16 measures are made. Left on this machine: about 72 min of training and a minute of measuring."
+        "10/16 questions are answered. Left: 6 trainings (unknown one after the other)."
     )
     done = paper("plan", "figure2", *SMOKE, store=store)
     assert {row[2] for row in rows(done)} == {"all"}
+    assert done.out.splitlines()[-1] == "2/2 questions are answered. Left: no training."
+    more = paper("plan", "table1", "--scale", "smoke", "--seeds", 2, store=store)
+    assert [row[3] for row in rows(more)] == ["-", "-", "a minute", "a minute"], "as those of the first seed"
 
 
 def test_what_is_planned_is_what_is_run(store):
     """A run that was deleted is not trained again for answers that are there."""
-    gone = SCALES["smoke"].run(MINI5, "maml", 0)
+    gone = training(smoke(), MINI5, "maml", 0)
     shutil.rmtree(store / gone.name)
     assert [row[2] for row in rows(paper("plan", "table1", *SMOKE, store=store))].count("its answers") == 1
     assert paper("run", "table1", *SMOKE, store=store).code == 0
@@ -127,11 +140,11 @@ def test_run_again_does_nothing(store, monkeypatch):
     def refuse(*_: Any) -> Any:
         pytest.fail("it works")
 
-    monkeypatch.setattr(campaign, "train_images", refuse)
-    monkeypatch.setattr(campaign, "compute", refuse)
+    monkeypatch.setattr(here, "train", refuse)
+    monkeypatch.setattr(here, "answer", refuse)
     outcome = paper("run", "table1", "figure2", *SMOKE, store=store)
     assert outcome.code == 0
-    assert outcome.err.splitlines()[0] == "0 of 12 measures and 0 of the 2 runs they need are left"
+    assert outcome.err.splitlines()[0] == "0 of 12 questions and 0 of the 2 runs they need are left"
     assert len(outcome.err.splitlines()) == 2
 
 
@@ -139,7 +152,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch):
     def interrupted(*_: Any) -> Any:
         raise Interrupted("stopped after iteration 1 of 3")
 
-    monkeypatch.setattr(campaign, "train_images", interrupted)
+    monkeypatch.setattr(here, "train", interrupted)
     outcome = paper("run", "table1", *SMOKE, store=tmp_path / "store")
     assert outcome.code == 130
     assert outcome.err.splitlines()[-1].startswith(
@@ -149,18 +162,18 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch):
 
 def without_data(monkeypatch: pytest.MonkeyPatch, problem: str) -> None:
     """One problem of the smoke scale is on Omniglot."""
-    scale = SCALES["smoke"]
+    scale = smoke()
     absent = scale.problems[problem].where(data="omniglot", split="reference")
     problems = {**scale.problems, problem: absent}
-    monkeypatch.setitem(SCALES, "smoke", replace(scale, problems=problems))
+    with_smoke(replace(scale, problems=problems), monkeypatch)
 
 
 def test_a_missing_data_set_costs_what_needs_it_and_is_explained(store, tmp_path, monkeypatch):
     without_data(monkeypatch, MINI5)
     outcome = paper("run", "table1", *SMOKE, "--omniglot", tmp_path / "nowhere", store=store)
     assert complaint(outcome) == "the rest is done; what is missing is said above"
-    (said,) = [line for line in outcome.err.splitlines() if "measures are missing: " in line]
-    assert said.startswith("5 measures are missing: ")
+    (said,) = [line for line in outcome.err.splitlines() if "questions are open: " in line]
+    assert said.startswith("5 questions are open: ")
     assert "nowhere" in said
 
     reasons = json.loads((store / "missing.json").read_text())
@@ -172,7 +185,7 @@ def test_a_missing_data_set_costs_what_needs_it_and_is_explained(store, tmp_path
 
 
 def test_reasons_go_once_the_answers_are_there(store):
-    reasons = {name_of(Accuracy(SCALES["smoke"].run(MINI5, "maml", 0))): "long ago", "accuracy-of-another": "still"}
+    reasons = {name_of(Accuracy(training(smoke(), MINI5, "maml", 0))): "long ago", "accuracy-of-another": "still"}
     (store / "missing.json").write_text(json.dumps(reasons))
     assert paper("run", "table1", *SMOKE, store=store).code == 0
     assert json.loads((store / "missing.json").read_text()) == {"accuracy-of-another": "still"}
@@ -186,8 +199,8 @@ def test_report_writes_one_page(store, tmp_path):
     assert outcome.code == 0, outcome.err
     assert outcome.out.splitlines() == [f"report: {tmp_path / 'page' / 'index.html'}"]
     page = (tmp_path / "page" / "index.html").read_text()
-    assert ARTIFACTS["table1"].title in page
-    assert "<svg" in page
+    assert STUDY.exhibit("table1").title in page
+    assert "<img src=" in page
     assert [path.name for path in (tmp_path / "page" / "figures").iterdir()] == ["figure2-smoke.svg"]
     assert "Table 1" in (tmp_path / "page" / "report.md").read_text()
 
@@ -207,16 +220,17 @@ def test_report_with_nothing_made(tmp_path):
     [
         (["list", "table9"], "there is no 'table9'. There are: table1, table2, "),
         (["run", "table1", "figure4", *SMOKE], "there is no 'figure4'. There are: "),
-        (["run", "table1"], "run needs --scale: smoke (minutes), small (an evening) or paper (a GPU)"),
+        (["run", "table1"], "run needs --scale: smoke, small or paper"),
         (["plan"], "plan needs --scale: "),
         (["run", "table1", "--scale", "smoke", "--seeds", 0], "--seeds must be at least 1, got 0"),
         (["list", "--seeds", -1], "--seeds must be at least 1, got -1"),
         (["report", "--seeds", 0], "--seeds must be at least 1, got 0"),
-        (["run", "table1", "--scale", "huge"], "invalid choice 'huge'"),
+        (["run", "table1", "--scale", "huge"], "there is no scale 'huge'. There are: smoke, small, paper."),
         (["draw"], "invalid choice 'draw'"),
         ([], "Missing from innerloop paper"),
         (["run", "table1", *SMOKE, "--device", "cuda:99"], "no device 'cuda:99' here"),
         (["plan", "table1", *SMOKE, "--device", "banana"], "no device 'banana' here"),
+        (["run", "table1", *SMOKE, "--workers", "many"], "--workers is auto or a number from 1 on, got 'many'"),
     ],
 )
 def test_mistakes_end_in_one_line(arguments, said, tmp_path):
@@ -228,8 +242,30 @@ def test_mistakes_end_in_one_line(arguments, said, tmp_path):
     assert not list(tmp_path.glob("store/*-seed*"))
 
 
-def test_a_damaged_answer_is_named(store):
-    path = next((store / "measured").glob("*.json"))
-    path.write_bytes(b"\xff")
-    assert complaint(paper("list", store=store)).startswith(f"{path} is damaged")
-    assert complaint(paper("run", "table1", "figure2", *SMOKE, store=store)).endswith("delete it and run again")
+@pytest.mark.parametrize("damage", [b"\xff", b"{}", b'{"answer": {"accuracy": "high"}}'])
+def test_a_damaged_answer_is_named_and_holds_up_no_other(damage, store, tmp_path):
+    path = sorted((store / "measured").glob("accuracy-*.json"))[0]
+    path.write_bytes(damage)
+    for action in ("list", "plan"):
+        outcome = paper(action, "table1", *SMOKE, store=store)
+        assert outcome.code == 0
+        assert f"innerloop: warning: {path} is damaged (" in outcome.err
+        assert "9/10" in outcome.out
+    report = call("paper", "report", "table1", *SMOKE, "--store", store, "--out", tmp_path / "page")
+    assert report.code == 0
+    assert f"{path} is damaged (" in report.err
+    assert f"{path} is damaged (" in (tmp_path / "page" / "index.html").read_text().replace("&#34;", '"')
+    run = paper("run", "table1", "figure2", *SMOKE, store=store)
+    assert complaint(run) == "the rest is done; what is missing is said above"
+    assert f"1 questions are open: {path} is damaged (" in run.err
+    path.unlink()
+    assert paper("run", "table1", *SMOKE, store=store).code == 0
+
+
+def test_damaged_reasons_hold_up_nothing(store, tmp_path):
+    (store / "missing.json").write_text("[")
+    report = call("paper", "report", "table1", *SMOKE, "--store", store, "--out", tmp_path / "page")
+    assert report.code == 0
+    assert f"innerloop: warning: {store / 'missing.json'} is damaged (" in report.err
+    assert paper("run", "table1", *SMOKE, store=store).code == 0
+    assert json.loads((store / "missing.json").read_text()) == {}

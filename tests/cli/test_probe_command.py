@@ -114,7 +114,9 @@ def test_the_figure_as_svg(run, tmp_path):
     assert "on shapes/test, 4 episodes, 11 queries a class" in outcome.out
     root = ElementTree.parse(tmp_path / "deep" / "er" / "figure.svg").getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert root.get("aria-label") == outcome.out.splitlines()[-1]
+    title = root.find("{http://www.w3.org/2000/svg}title")
+    assert title is not None
+    assert title.text == outcome.out.splitlines()[-1]
     assert "not found" not in outcome.err, "no font is missing"
 
 

@@ -6,22 +6,22 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from paper_like import LAYERS, answer_to, answers_to, scale_of
+from paper_like import EXHIBITS, LAYERS, accuracy_of, alike, altered, answer_to, answers_to, scale_of
 
 from innerloop.experiments.exhibits import Claim, Figure, Panels, Table, Verdict, judge
-from innerloop.experiments.questions import Accuracy, Change, Resemblance
-from innerloop.paper import ARTIFACTS, table5, table8
+from innerloop.experiments.few_shot import Accuracy, Likeness, Movement
+from innerloop.paper import table5, table8
 from innerloop.paper.scales import MINI1, MINI5, OMNI1, OMNI5
 
-TABLES = [artifact for artifact in ARTIFACTS.values() if isinstance(artifact, Table)]
-FIGURES = [artifact for artifact in ARTIFACTS.values() if isinstance(artifact, Figure)]
+TABLES = [exhibit for exhibit in EXHIBITS.values() if isinstance(exhibit, Table)]
+FIGURES = [exhibit for exhibit in EXHIBITS.values() if isinstance(exhibit, Figure)]
 
 
-def every(artifacts: list[Any]) -> list[Any]:
+def every(exhibits: list[Any]) -> list[Any]:
     return [
-        pytest.param(artifact, claim, id=f"{artifact.name}-{i}")
-        for artifact in artifacts
-        for i, claim in enumerate(artifact.claims)
+        pytest.param(exhibit, claim, id=f"{exhibit.name}-{i}")
+        for exhibit in exhibits
+        for i, claim in enumerate(exhibit.claims)
     ]
 
 
@@ -119,7 +119,7 @@ LIMITS = [
 
 @pytest.mark.parametrize(("name", "number", "row", "column", "inside", "outside"), LIMITS)
 def test_a_tables_claim_ends_where_its_words_say(name, number, row, column, inside, outside):
-    table = ARTIFACTS[name]
+    table = EXHIBITS[name]
     assert isinstance(table, Table)
     assert judge(table.claims[number], published(table) | {(row, column): inside}) == "holds"
     assert judge(table.claims[number], published(table) | {(row, column): outside}) == "does not hold"
@@ -148,16 +148,16 @@ def test_a_figures_claim_holds_for_answers_like_the_papers(figure: Figure, claim
 def with_layer(kind: str, layer: str, value: float, *, problem: str = MINI5, checkpoint: int | None = None):
     """The answers about one problem, and one checkpoint of it, with another value for a layer."""
 
-    def changed(question: Any, answer: dict[str, Any]) -> dict[str, Any]:
-        if isinstance(question, Change) and about(question, problem) and at(question) == checkpoint:
-            return answer | {kind: answer[kind] | {layer: value}}
+    def changed(question: Any, answer: Any) -> Any:
+        if isinstance(question, Movement) and about(question, problem) and at(question) == checkpoint:
+            return altered(answer, **{kind: getattr(answer, kind) | {layer: value}})
         return answer
 
     return changed
 
 
 def about(question: Any, problem: str) -> bool:
-    run = question.first if isinstance(question, Resemblance) else question.run
+    run = question.first if isinstance(question, Likeness) else question.run
     base = scale_of(1).problems[problem]
     return (run.problem.data, run.problem.way, run.problem.shot) == (
         base.problem.data,
@@ -168,13 +168,13 @@ def about(question: Any, problem: str) -> bool:
 
 def at(question: Any) -> int | None:
     """Which of the kept checkpoints: 0 for the first weights, then 1, 2 and 3."""
-    return None if question.at is None else question.at // question.run.keep
+    return None if question.at is None else question.at // question.run.schedule.keep
 
 
 def frozen_costs(points: float, *, checkpoint: int):
-    def changed(question: Any, answer: dict[str, Any]) -> dict[str, Any]:
+    def changed(question: Any, answer: Any) -> Any:
         if isinstance(question, Accuracy) and question.frozen == 4 and at(question) == checkpoint:
-            return {"accuracy": 0.6 - points / 100, "interval": 0.01}
+            return accuracy_of(0.6 - points / 100)
         return answer
 
     return changed
@@ -183,13 +183,13 @@ def frozen_costs(points: float, *, checkpoint: int):
 def anil_differs(points: float, problem: str = MINI5, *, what: str = "val_accuracy"):
     """ANIL `points` above MAML throughout, or its loss so many per cent above."""
 
-    def changed(question: Any, answer: dict[str, Any]) -> dict[str, Any]:
-        if question.run.algorithm != "anil" or not about(question, problem):
+    def changed(question: Any, answer: Any) -> Any:
+        if question.run.inner.algorithm != "anil" or not about(question, problem):
             return answer
-        maml = answer_to(replace(question, run=question.run.where(algorithm="maml")))[what]
+        maml = getattr(answer_to(replace(question, run=question.run.where(algorithm="maml"))), what)
         if what == "loss":
-            return answer | {what: [value + points / 100 * 1.3 for value in maml]}  # MAML's mean is 1.3
-        return answer | {what: [value + points / 100 for value in maml]}
+            return altered(answer, **{what: [value + points / 100 * 1.3 for value in maml]})  # MAML's mean is 1.3
+        return altered(answer, **{what: [value + points / 100 for value in maml]})
 
     return changed
 
@@ -197,12 +197,12 @@ def anil_differs(points: float, problem: str = MINI5, *, what: str = "val_accura
 def line(slope: float, scatter: float = 0.0, *, kind: str = "cca", when: str = "post-post"):
     """Comparisons after adaptation lie on a line through the others', this far to both sides of it."""
 
-    def changed(_: Any, answer: dict[str, Any]) -> dict[str, Any]:
+    def changed(_: Any, answer: Any) -> Any:
         moved = {
             layer: slope * value + (scatter if i % 3 else -2 * scatter)
-            for i, (layer, value) in enumerate(answer[kind]["pre-pre"].items())
+            for i, (layer, value) in enumerate(getattr(answer, kind)["pre-pre"].items())
         }
-        return answer | {kind: answer[kind] | {when: moved}}
+        return altered(answer, **{kind: getattr(answer, kind) | {when: moved}})
 
     return changed
 
@@ -210,11 +210,11 @@ def line(slope: float, scatter: float = 0.0, *, kind: str = "cca", when: str = "
 def mixed_pairs(change: Any):
     """Comparisons of ANIL with MAML."""
 
-    def changed(question: Resemblance, answer: dict[str, Any]) -> dict[str, Any]:
+    def changed(question: Likeness, answer: Any) -> Any:
         if question.first.inner.algorithm == question.second.inner.algorithm:
             return answer
-        values = {layer: change(i, value) for i, (layer, value) in enumerate(answer["cca"]["pre-pre"].items())}
-        return {"cca": {"pre-pre": values}}
+        values = {layer: change(i, value) for i, (layer, value) in enumerate(answer.cca["pre-pre"].items())}
+        return alike(cca={"pre-pre": values})
 
     return changed
 
@@ -256,7 +256,7 @@ CHANGES = [
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 @pytest.mark.parametrize(("name", "number", "inside", "outside"), CHANGES)
 def test_a_figures_claim_ends_where_its_words_say(name, number, inside, outside, seeds):
-    figure = ARTIFACTS[name]
+    figure = EXHIBITS[name]
     assert isinstance(figure, Figure)
     if seeds == 1 and compares_seeds(figure):
         return
@@ -272,24 +272,24 @@ LACKS = [
     ("figure2", without(lambda q: about(q, MINI5))),
     ("figure3", without(lambda q: at(q) == 1)),
     ("figure3", without(lambda q: at(q) == 3)),
-    ("figure5", without(lambda q: q.run.algorithm == "anil")),
-    ("figure5", without(lambda q: q.run.algorithm == "maml")),
+    ("figure5", without(lambda q: q.run.inner.algorithm == "anil")),
+    ("figure5", without(lambda q: q.run.inner.algorithm == "maml")),
     ("figure6", without(lambda q: about(q, MINI1))),
     ("figure6", without(lambda q: about(q, MINI5) and at(q) == 2)),
     ("figure7", without(lambda q: about(q, MINI1))),
     ("figure8", without(lambda q: about(q, MINI5))),
     ("figure9", without(lambda q: at(q) == 2)),
     ("figure10", without(lambda q: about(q, OMNI1))),
-    ("figure10", without(lambda q: about(q, MINI1) and q.run.algorithm == "anil")),
+    ("figure10", without(lambda q: about(q, MINI1) and q.run.inner.algorithm == "anil")),
     ("figure11", without(lambda q: about(q, MINI1))),
-    ("figure11", without(lambda q: q.first.algorithm != q.second.algorithm)),
-    ("figure11", without(lambda q: q.first.algorithm == q.second.algorithm == "anil")),
+    ("figure11", without(lambda q: q.first.inner.algorithm != q.second.inner.algorithm)),
+    ("figure11", without(lambda q: q.first.inner.algorithm == q.second.inner.algorithm == "anil")),
 ]
 
 
 @pytest.mark.parametrize(("name", "changed"), LACKS)
 def test_a_figures_claim_waits_for_what_it_lacks(name, changed):
-    figure = ARTIFACTS[name]
+    figure = EXHIBITS[name]
     assert isinstance(figure, Figure)
     assert {verdict(figure, number, 3, changed) for number in range(len(figure.claims))} == {"not enough runs"}
 
@@ -297,7 +297,7 @@ def test_a_figures_claim_waits_for_what_it_lacks(name, changed):
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_checkpoint_waits_for_every_number_of_frozen_layers(number):
     """Its accuracies do; the similarity of its layers needs none of them."""
-    figure = ARTIFACTS["figure3"]
+    figure = EXHIBITS["figure3"]
     assert isinstance(figure, Figure)
     changed = without(lambda q: isinstance(q, Accuracy) and q.frozen == 4 and at(q) == 2)
     assert verdict(figure, number, 2, changed) == ("holds" if number else "not enough runs")
@@ -305,7 +305,7 @@ def test_a_checkpoint_waits_for_every_number_of_frozen_layers(number):
 
 def test_every_claim_is_violated_somewhere_here():
     assert {(name, number) for name, number, *_ in (*LIMITS, *CHANGES)} == {
-        (artifact.name, number) for artifact in ARTIFACTS.values() for number in range(len(artifact.claims))
+        (exhibit.name, number) for exhibit in EXHIBITS.values() for number in range(len(exhibit.claims))
     }
     assert {name for name, _ in LACKS} == {figure.name for figure in FIGURES}
     assert LAYERS[-1] == "head"

@@ -7,22 +7,23 @@ from statistics import fmean, stdev
 
 import numpy as np
 import pytest
-from paper_like import LAYERS, answers_to, scale_of
+from paper_like import EXHIBITS, LAYERS, alike, altered, answers_to, scale_of
 
-from innerloop.experiments.exhibits import Answer, Figure, Panel, Panels, Series
-from innerloop.experiments.panel import curve, mean_line
-from innerloop.experiments.questions import Change, Measure, Resemblance
-from innerloop.paper import ARTIFACTS
-from innerloop.paper.pairs import fit, pair
+from innerloop.experiments.exhibits import Figure, Panel, Panels, Series
+from innerloop.experiments.few_shot import Likeness, Movement
+from innerloop.experiments.panel import curve, fit, mean_line
+from innerloop.experiments.questions import Question
+from innerloop.paper.pairs import pair
 from innerloop.paper.scales import MINI1
+from innerloop.reuse.adaptation import Change
 
-FIGURES = [artifact for artifact in ARTIFACTS.values() if isinstance(artifact, Figure)]
+FIGURES = [exhibit for exhibit in EXHIBITS.values() if isinstance(exhibit, Figure)]
 
 
 def figure(name: str) -> Figure:
-    artifact = ARTIFACTS[name]
-    assert isinstance(artifact, Figure)
-    return artifact
+    exhibit = EXHIBITS[name]
+    assert isinstance(exhibit, Figure)
+    return exhibit
 
 
 # Pairs and lines
@@ -104,16 +105,20 @@ def test_a_figure_draws_what_there_is(each: Figure):
     for name, answer in answers.items():
         assert drawn(each.panels({name: answer})) < whole
         assert 0 < drawn(each.panels({other: value for other, value in answers.items() if other != name})) <= whole
-    for keep in (lambda run: run.seed == 0, lambda run: run.shot == 5, lambda run: run.algorithm == "maml"):
-        questions = each.questions(scale_of(3))
+    for keep in (
+        lambda run: run.seed == 0,
+        lambda run: run.problem.shot == 5,
+        lambda run: run.inner.algorithm == "maml",
+    ):
+        questions = each.asks(scale_of(3))
         part = {name: answer for name, answer in answers.items() if all(map(keep, questions[name].runs))}
         assert 0 <= drawn(each.panels(part)) <= whole
 
 
 def test_what_is_averaged_in_a_figure():
-    def by_seed(question: Measure, answer: dict) -> dict:
-        assert isinstance(question, Change)
-        return answer | {"cca": dict.fromkeys(answer["cca"], 0.9 + question.run.seed / 20)}
+    def by_seed(question: Question, answer: Change) -> Change:
+        assert isinstance(question, Movement)
+        return altered(answer, cca=dict.fromkeys(answer.cca, 0.9 + question.run.seed / 20))
 
     panels = Panels(figure("figure2").panels(answers_to(figure("figure2"), scale_of(3), by_seed)))
     assert list(panels) == ["CCA before and after adaptation", "CKA before and after adaptation"]
@@ -125,7 +130,7 @@ def test_what_is_averaged_in_a_figure():
 
 def test_a_late_pair_of_seeds_is_drawn_without_the_earlier_ones():
     """As where the network of a seed is missing."""
-    questions = figure("figure11").questions(scale_of(3))
+    questions = figure("figure11").asks(scale_of(3))
     wanted = {name for name, question in questions.items() if {run.seed for run in question.runs} == {1, 2}}
     answers = {name: answer for name, answer in answers_to(figure("figure11"), scale_of(3)).items() if name in wanted}
     panels = figure("figure11").panels(answers)
@@ -133,10 +138,10 @@ def test_a_late_pair_of_seeds_is_drawn_without_the_earlier_ones():
 
 
 def test_points_of_figure_11_are_of_the_same_seeds():
-    def marked(question: Measure, _: Answer) -> Answer:
-        assert isinstance(question, Resemblance)
+    def marked(question: Question, _: object) -> object:
+        assert isinstance(question, Likeness)
         mark = 10 * question.first.seed + question.second.seed
-        return {"cca": {"pre-pre": dict.fromkeys(LAYERS, float(mark))}}
+        return alike(cca={"pre-pre": dict.fromkeys(LAYERS, float(mark))})
 
     for panel in figure("figure11").panels(answers_to(figure("figure11"), scale_of(3), marked)):
         for line in panel.series:

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from statistics import fmean, stdev
+from types import SimpleNamespace
 
 import pytest
-from made_up import RUN, a_figure, a_scale, a_table, made_up
+from made_up import RUN, a_figure, a_scale, a_table, kept, made_up, score_of
 
 from innerloop.experiments.exhibits import Cell, Claim, Stated
-from innerloop.experiments.questions import Accuracy, Change, Timing
-from innerloop.paper import ARTIFACTS
+from innerloop.experiments.few_shot import Accuracy, Movement, Seconds, Timing
+from innerloop.paper import STUDY
 from innerloop.paper.scales import SCALES
 from innerloop.report.collect import Entry, collect
 from innerloop.report.format import command, explained, facts, legend, number, published, signed, stated
@@ -18,9 +19,9 @@ PLACE = ("x", "five-")
 
 def answers(values, interval=0.01):
     """Of the seeds, for every network."""
-    return lambda measure: (
-        {"accuracy": values[measure.run.seed], "interval": interval, "device": f"cpu {measure.run.seed}"}
-        if measure.run.seed < len(values)
+    return lambda question: (
+        score_of(values[question.run.seed], interval, f"cpu {question.run.seed}")
+        if question.run.seed < len(values)
         else None
     )
 
@@ -47,18 +48,18 @@ def test_the_interval_of_one_seed_is_in_the_unit_of_the_table():
 
 
 def test_repeats_that_ask_the_same_count_once():
-    table = a_table(cell=lambda *_: Cell((Timing(RUN, "training", 3),), lambda answer: answer["mean"]))
+    table = a_table(cell=lambda *_: Cell((Timing(RUN, "training", 3),), lambda answer: answer.mean))
     entry = collect(table, a_scale(3), made_up, {}).entries[PLACE]
     assert (entry.repeats, entry.spread, entry.kind) == (1, None, None)
 
 
 def test_times_of_two_devices_are_not_compared():
-    table, scale = ARTIFACTS["table6"], SCALES["small"]
+    table, scale = STUDY.exhibit("table6"), SCALES["small"]
 
-    def timed(measure):
-        slow = 4 if measure.run.inner.algorithm == "maml" else 0.5
-        device = "fast" if measure.run.inner.algorithm == "anil" and mixed else "slow"
-        return {"mean": slow, "median": slow, "batches": 3, "device": device}
+    def timed(question):
+        slow = 4 if question.run.inner.algorithm == "maml" else 0.5
+        device = "fast" if question.run.inner.algorithm == "anil" and mixed else "slow"
+        return kept(Seconds(slow, slow, 3, device), device)
 
     mixed = False
     result = collect(table, scale, timed, {})
@@ -74,8 +75,8 @@ def test_times_of_two_devices_are_not_compared():
 
 def test_a_number_of_two_measures_has_no_interval_and_needs_both():
     pair = (Accuracy(RUN), Accuracy(RUN, nil=True))
-    table = a_table(cell=lambda *_: Cell(pair, lambda a, b: 100 * (a["accuracy"] - b["accuracy"])))
-    whole = {pair[0]: {"accuracy": 0.5, "interval": 0.01}, pair[1]: {"accuracy": 0.4, "interval": 0.01}}
+    table = a_table(cell=lambda *_: Cell(pair, lambda a, b: 100 * (a.accuracy - b.accuracy)))
+    whole = {pair[0]: score_of(0.5), pair[1]: score_of(0.4)}
     entry = collect(table, a_scale(1), whole.get, {}).entries[PLACE]
     assert (entry.mean, entry.spread) == (pytest.approx(10), None)
     half = {pair[0]: whole[pair[0]]}
@@ -102,7 +103,7 @@ def test_verdicts(limit, found, verdict):
 
 def test_a_figure_without_its_answers_has_no_panel_and_no_claim_holds():
     always = Claim("true of nothing", "always", lambda panels: all(panels.values()))
-    only_one = {Accuracy(RUN.where(seed=1), nil=True): {"accuracy": 0.5}}
+    only_one = {Accuracy(RUN.where(seed=1), nil=True): score_of(0.5)}
     result = collect(a_figure(always), a_scale(), only_one.get, {})
     assert (result.panels, result.verdicts, result.found) == ((), ("not enough runs",), 1)
 
@@ -117,7 +118,7 @@ def test_a_claim_is_judged_on_whole_repeats_and_the_page_says_so():
     table = a_table(Claim("high", "above", lambda mean: mean[PLACE] > 55))
 
     def find(asked):
-        better = {"accuracy": 0.7 if asked.run.seed else 0.5, "interval": 0.01}
+        better = score_of(0.7 if asked.run.seed else 0.5)
         return better if asked.run.seed == 0 or asked.run.problem.shot == 1 else None
 
     result = collect(table, a_scale(), find, {})
@@ -144,7 +145,7 @@ def test_numbers_that_the_paper_states_of_a_figure():
 def test_what_chance_scores_is_averaged_over_answers():
     def find(asked):
         cca = {"block1": 0.1 + 0.1 * asked.run.seed, "head": 0.3}
-        return {"accuracy": 0.5, "permuted": {"cca": cca, "cka": cca}}
+        return kept(SimpleNamespace(accuracy=0.5, permuted={"cca": cca, "cka": cca}))
 
     result = collect(a_figure(), a_scale(), find, {})
     assert result.permuted["cca"] == pytest.approx({"block1": 0.15, "head": 0.3})
@@ -153,17 +154,16 @@ def test_what_chance_scores_is_averaged_over_answers():
 
 
 def test_the_command_names_the_data_that_it_needs():
-    figure2, table2 = (ARTIFACTS[name] for name in ("figure2", "table2"))
-    assert (
-        command(figure2, SCALES["small"]) == "innerloop paper run figure2 --scale small --seeds 2 --mini-imagenet PATH"
-    )
-    assert command(table2, SCALES["paper"]).endswith(" --seeds 3 --omniglot PATH --mini-imagenet PATH")
-    assert command(table2, SCALES["smoke"]).endswith(" --seeds 2")
+    figure2, table2 = (STUDY.exhibit(name) for name in ("figure2", "table2"))
+    asked = command(STUDY, figure2, SCALES["small"])
+    assert asked == "innerloop paper run figure2 --scale small --seeds 2 --mini-imagenet PATH"
+    assert command(STUDY, table2, SCALES["paper"]).endswith(" --seeds 3 --omniglot PATH --mini-imagenet PATH")
+    assert command(STUDY, table2, SCALES["smoke"]).endswith(" --seeds 2")
 
 
 def test_notes_of_what_is_missing_come_once():
-    table = a_table(cell=lambda scale, *_: Cell((Change(RUN, scale.episodes),), len))
-    missing = {Change(RUN, 4): "needs a disk", Change(RUN, 5): "of another scale"}
+    table = a_table(cell=lambda *_: Cell((Movement(RUN, 4),), len))
+    missing = {Movement(RUN, 4): "needs a disk", Movement(RUN, 5): "of another scale"}
     assert collect(table, a_scale(), lambda _: None, missing).notes == ("needs a disk",)
 
 

@@ -16,21 +16,15 @@ PANELS = collect(a_figure(), a_scale(), made_up, {}).panels
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
 def test_every_kind_is_drawn_the_same_every_time(panel):
-    text = svg([panel], "a & b", "one")
-    assert text == svg([panel], "a & b", "one")
-    root = ElementTree.fromstring(text)
-    assert root.get("aria-label") == "a & b"
-    assert {"http", "date", "Matplotlib"} & set(re.findall(r"\w+", text)) <= {"http"}
-    assert text.count("http") == 2, "the names of two namespaces, no address"
+    picture = svg([panel], "a & b")
+    assert picture == svg([panel], "a & b")
+    title = ElementTree.fromstring(picture).find("{http://www.w3.org/2000/svg}title")
+    assert title is not None
+    assert title.text == "a & b"
+    text = picture.decode()
+    assert not {"date", "Matplotlib"} & set(re.findall(r"\w+", text))
+    assert not re.search(r"<script|<image|url\((?!#)|href=\"(?!#)", text), "it needs nothing from outside"
     assert png([panel]).startswith(b"\x89PNG")
-
-
-def test_ids_are_used_and_of_their_own_figure():
-    text = svg(PANELS, "all", "mine")
-    ids = re.findall(r' id="([^"]+)"', text)
-    assert len(ids) == len(set(ids))
-    assert all(each.startswith("mine-") for each in ids)
-    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', text)) == set(ids)
 
 
 def test_colours_follow_the_meaning():
@@ -51,7 +45,7 @@ def test_colours_follow_the_meaning():
 def test_clouds_too_small_for_a_line_are_drawn():
     for y in ((0.5,), (0.5, 0.5, 0.5)):
         panel = Panel("dots", "x", "y", (Series("MAML", (0.5,) * len(y), y),), kind="against")
-        assert ElementTree.fromstring(svg([panel], "dots", "d")) is not None
+        assert ElementTree.fromstring(svg([panel], "dots")) is not None
 
 
 def test_panels_stand_side_by_side():
