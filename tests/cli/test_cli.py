@@ -387,7 +387,10 @@ def test_checkpoints_that_are_none(command, run, pictures, tmp_path):
     save_checkpoint(path, {**tensors, "head.weight": torch.zeros(7, 16)}, metadata)
     assert said(path).startswith(f"{path} belongs to another network: 1 of its tensors do not fit, first 'head.weight'")
     save_checkpoint(path, tensors, {**metadata, "spec": {**metadata["spec"], "colour": 1}})
-    assert said(path) == "unknown settings colour: written by another version of innerloop"
+    assert said(path) == (
+        f"{path} cannot be used (unknown settings colour: written by another version of innerloop): train again, or "
+        "use the innerloop that wrote it"
+    )
 
 
 # data
