@@ -2,7 +2,7 @@
 
 from innerloop.algorithms import anil, boil, fomaml, freeze, maml
 from innerloop.classifier import FewShotClassifier
-from innerloop.data import folder, glyphs, load, mini_imagenet, omniglot
+from innerloop.data import folder, glyphs, mini_imagenet, omniglot
 from innerloop.data.bank import Bank
 from innerloop.data.episodes import EpisodeStream, sample
 from innerloop.device import tune_cpu
@@ -15,6 +15,8 @@ from innerloop.outer import Step, meta_gradient, meta_train
 from innerloop.predictors import NIL
 from innerloop.reuse.adaptation import Change, Resemblance, change, freezing, resemblance
 from innerloop.reuse.probe import Probe, probe
+from innerloop.runs.load import Learner
+from innerloop.runs.load import load_learner as load
 from innerloop.tasks import Episodes
 
 __version__ = "0.1.0"
@@ -27,6 +29,7 @@ __all__ = [
     "Episodes",
     "FewShotClassifier",
     "InnerLoop",
+    "Learner",
     "Probe",
     "Prototypes",
     "Resemblance",
