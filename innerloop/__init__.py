@@ -5,14 +5,15 @@ from innerloop.classifier import FewShotClassifier
 from innerloop.data import folder, glyphs, mini_imagenet, omniglot
 from innerloop.data.bank import Bank
 from innerloop.data.episodes import EpisodeStream, sample
+from innerloop.descent import learnable_step_sizes
 from innerloop.device import tune_cpu
 from innerloop.embedding import embed, head_of
 from innerloop.evaluation import Score, evaluate
 from innerloop.heads import Prototypes, Ridge
-from innerloop.inner import InnerLoop, adapt, predict
-from innerloop.norm import TaskNorm
+from innerloop.inner import InnerLoop, Loss, adapt, predict
+from innerloop.norm import TaskNorm, task_norms
 from innerloop.outer import Step, meta_gradient, meta_train
-from innerloop.predictors import NIL
+from innerloop.predictors import NIL, Predictor, bind
 from innerloop.reuse.adaptation import Change, Resemblance, change, freezing, resemblance
 from innerloop.reuse.probe import Probe, probe
 from innerloop.runs.load import Learner
@@ -30,6 +31,8 @@ __all__ = [
     "FewShotClassifier",
     "InnerLoop",
     "Learner",
+    "Loss",
+    "Predictor",
     "Probe",
     "Prototypes",
     "Resemblance",
@@ -39,6 +42,7 @@ __all__ = [
     "TaskNorm",
     "adapt",
     "anil",
+    "bind",
     "boil",
     "change",
     "embed",
@@ -49,6 +53,7 @@ __all__ = [
     "freezing",
     "glyphs",
     "head_of",
+    "learnable_step_sizes",
     "load",
     "maml",
     "meta_gradient",
@@ -59,5 +64,6 @@ __all__ = [
     "probe",
     "resemblance",
     "sample",
+    "task_norms",
     "tune_cpu",
 ]

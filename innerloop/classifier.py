@@ -22,7 +22,7 @@ from innerloop.device import pick_device
 from innerloop.frozen import USUAL, Answer, Rule, answering, check_rule
 from innerloop.inner import adapt
 from innerloop.models import backbone, input_of
-from innerloop.norm import Statistics, check_norms, query_outputs
+from innerloop.norm import Statistics, check_norms, check_statistics, query_outputs
 from innerloop.predictors import NIL
 from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.runs.load import Learner, learner_from, load_learner
@@ -103,7 +103,8 @@ class FewShotClassifier:
             input_of(network)
             if method == "head":
                 raise ValueError('a pretrained network has no head that was trained to adapt: use method "auto"')
-        check_norms(network, (), self.statistics, vmapped=False, first_order=True)
+        check_statistics(self.statistics)
+        check_norms(network, self.statistics)
         self._device = pick_device(self.device)
 
     @classmethod

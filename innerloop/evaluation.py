@@ -8,17 +8,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from innerloop.accuracy import accuracies
 from innerloop.norm import describe_statistics
+from innerloop.outer import task_losses
 from innerloop.params import resting
-from innerloop.predictors import Predictor
-from innerloop.tasks import Episodes, has_labels
+from innerloop.predictors import Predictor, bind
+from innerloop.tasks import Episodes, check_episodes
+from innerloop.trees import rows
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
     """How a predictor did, episode by episode and step by step. Printed: the mean and its 95 % interval."""
 
-    accuracy: Tensor | None  # (n + 1, episodes): after 0, 1, ..., n inner steps; None where targets are not labels
+    accuracy: (
+        Tensor | None
+    )  # (n + 1, episodes): after 0, 1, ..., n inner steps; None where shapes do not say what an answer is
     loss: Tensor  # (n + 1, episodes), or (1, episodes) where only the last step was asked for
     statistics: str  # whose normalised the query sets
 
@@ -71,16 +76,16 @@ def evaluate(
         ValueError: there are no episodes.
     """
     losses: list[Tensor] = []
-    accuracies: list[Tensor] = []
+    right: list[Tensor | None] = []
+    bound = bind(model, predictor)
     with resting(model):
         for batch in episodes:
-            outputs = predictor(model, batch, chunk_size=chunk_size, every_step=every_step)
-            losses.append(
-                torch.stack([torch.stack(list(map(predictor.loss, step, batch.query_y))) for step in outputs])
-            )
-            if has_labels(batch):
-                accuracies.append((outputs.argmax(-1) == batch.query_y).float().mean(-1))
+            batch = check_episodes(batch, query_y=True)
+            outputs = bound(batch, chunk_size=chunk_size, every_step=every_step)
+            losses.append(torch.stack([task_losses(predictor.loss, step, batch.query_y) for step in rows(outputs)]))
+            right.append(accuracies(outputs, batch.query_y, batch.support_y, predictor.loss))
     if not losses:
         raise ValueError("there are no episodes to evaluate; check the stream's `count`")
-    accuracy = torch.cat(accuracies, 1).cpu() if accuracies else None
+    known = [part for part in right if part is not None]
+    accuracy = torch.cat(known, 1).cpu() if len(known) == len(right) else None
     return Score(accuracy, torch.cat(losses, 1).cpu(), describe_statistics(model, predictor.statistics))

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from innerloop.algorithms import anil, fomaml, maml
 from innerloop.inner import adapt, predict
 from innerloop.outer import meta_gradient
-from innerloop.predictors import NIL, features
+from innerloop.predictors import NIL, bind, features
 from innerloop.tasks import Episodes
 
 # Modules that are more than their parts
@@ -122,14 +122,13 @@ class Recurrent(nn.Module):
         return self.head((out[0] if self.kind == "gru" else out)[:, -1])
 
 
-def test_a_recurrent_layer_runs_task_by_task_and_says_so():
+@pytest.mark.parametrize("predictor", [maml(2, 0.3), NIL()], ids=["maml", "nil"])
+def test_a_recurrent_layer_runs_task_by_task(predictor):
     model, episodes = Recurrent("gru").double(), Episodes(*(part.cpu() for part in CASES["skip"].episodes()))
-    with pytest.raises(RuntimeError, match=r"this model cannot run batched over tasks \(.*\)\. Pass chunk_size=1\."):
-        predict(model, episodes, maml(1))
-    with pytest.raises(RuntimeError, match=r"Pass chunk_size=1"):
-        NIL()(model, episodes)
-    meta_gradient(model, episodes, maml(1), chunk_size=1)
-    assert NIL()(model, episodes, chunk_size=1)[0].shape[:2] == episodes.query_y.shape
+    bound = bind(model, predictor)
+    want = predictor(model, episodes, chunk_size=1)
+    for _ in range(2):
+        close(bound(episodes, chunk_size=2), want)
 
 
 def test_attention_without_a_second_derivative_says_what_to_do():

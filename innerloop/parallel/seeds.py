@@ -83,7 +83,7 @@ class SeedsStep:
             nn.utils.clip_grad_value_([stack for stack in self._state.values() if stack.requires_grad], self._clip)
         self.optimizer.step()
         measured = {"loss": losses.detach()}
-        if has_labels(batches[0]):
+        if has_labels(query_y):
             measured["accuracy"] = (logits.detach().argmax(-1) == query_y).flatten(1).float().mean(1)
         return measured
 

@@ -113,7 +113,7 @@ def probe(
     first = next(iter(episodes), None)
     if first is None:
         raise ValueError(EMPTY)
-    if not has_labels(first):
+    if not has_labels(first.query_y):
         raise ValueError(
             f"a probe counts right answers and needs labels, got targets of {first.query_y.dtype}: for values, use "
             "`freezing` and `change` with their loss"

@@ -8,7 +8,7 @@ import torch
 from parallel.tape import tape
 from torch import nn
 
-from innerloop import inner, outer
+from innerloop import bound, outer
 from innerloop.algorithms import anil, fomaml, maml
 from innerloop.data.bank import Bank
 from innerloop.inner import InnerLoop
@@ -24,7 +24,7 @@ GPU = pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch
 @pytest.fixture(autouse=True)
 def labels_are_not_read(monkeypatch):
     """As on a GPU, where reading the largest label would wait."""
-    for room in (inner, outer):
+    for room in (bound, outer):
         monkeypatch.setattr(room, "largest_label", lambda _: -1)
 
 
