@@ -16,6 +16,7 @@ from innerloop.outer import Step, meta_gradient, meta_train
 from innerloop.predictors import NIL, Predictor, bind
 from innerloop.reuse.adaptation import Change, Resemblance, change, freezing, resemblance
 from innerloop.reuse.probe import Probe, probe
+from innerloop.runs.load import Learner
 from innerloop.runs.load import load_learner as load
 from innerloop.tasks import Episodes
 
@@ -29,6 +30,7 @@ __all__ = [
     "Episodes",
     "FewShotClassifier",
     "InnerLoop",
+    "Learner",
     "Loss",
     "Predictor",
     "Probe",

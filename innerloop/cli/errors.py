@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-_UNNAMED = "Error parsing __tyro-dummy-inner__.spec: "  # what tyro calls the settings
+_UNNAMED = re.compile(r"Error parsing (?!--)\S+: ")  # before what a settings' own check says
 
 
 def unboxed(text: str) -> str:
@@ -19,7 +19,7 @@ def unboxed(text: str) -> str:
     rows = [row.strip(" │") for row in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()]
     line = " ".join("." if set(row) <= {"─", "-"} else row for row in rows if row and row[0] not in "╭╰")
     line = line if "╭" in text else line.partition(" . ")[2]
-    return re.sub(r"[.]? [.] ", ". ", line.replace(_UNNAMED, ""))
+    return re.sub(r"[.]? [.] ", ". ", _UNNAMED.sub("", line))
 
 
 def explain(error: BaseException) -> str:

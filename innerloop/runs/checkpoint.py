@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-_KEY, _SUM = "innerloop.runs.checkpoint", "innerloop.runs.checksum"
+_KEY = "innerloop.runs.checkpoint"  # the one entry of the header: a checksum, a space, JSON
 _ADVICE = {  # by the name that a run gives a checkpoint; tests do what each says, and nothing is lost
     "last.safetensors": "Delete it, and the same train command begins anew; what the run had found is kept beside it, "
     "in earlier-1. Or use best.safetensors, which is another file.",
@@ -61,7 +61,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     """
     on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     text = json.dumps(metadata)
-    write_whole(path, save(on_cpu, {_KEY: text, _SUM: _checksum(on_cpu, text)}))
+    write_whole(path, save(on_cpu, {_KEY: f"{_checksum(on_cpu, text)} {text}"}))
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
@@ -85,8 +85,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise FileNotFoundError(f"there is no checkpoint {path}; a run's folder holds best.safetensors")
     try:
         with safe_open(path, framework="pt") as file:
-            said = file.metadata() or {}
-            text, wanted = said[_KEY], said[_SUM]
+            wanted, _, text = (file.metadata() or {})[_KEY].partition(" ")
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             metadata = json.loads(text)
     except (SafetensorError, KeyError, ValueError) as error:  # ValueError: of JSON, or of text

@@ -35,14 +35,14 @@ def best_of(path: Path) -> Path:
     return path / "best.safetensors" if path.is_dir() else path
 
 
-def load_learner(path: Path) -> Learner:
-    """Read best.safetensors of a run, the run's folder, or what a `FewShotClassifier` saved.
+def load_learner(path: Path | str) -> Learner:
+    """A trained network, with its settings, from a run's folder, a checkpoint, or what a `FewShotClassifier` saved.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: it is cut off, of another network, or the wrong file.
     """
-    folder = path = path.expanduser()
+    folder = path = Path(path).expanduser()
     path = best_of(path)
     run = path.parent
     if not path.exists() and (run / "result.json").exists():

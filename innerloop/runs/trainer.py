@@ -15,7 +15,7 @@ import torch
 
 from innerloop.device import device_name, repeatable
 from innerloop.runs.checkpoint import Checkpoint, load_checkpoint, load_weights, write_whole
-from innerloop.runs.folder import Stop, claimed, read_json, set_aside
+from innerloop.runs.folder import Stop, claimed, is_trained, read_json, set_aside
 from innerloop.runs.journal import Journal
 from innerloop.runs.problem import Problem, Validation
 from innerloop.runs.progress import Display
@@ -134,6 +134,8 @@ def _last_saved(folder: Path) -> Checkpoint | None:
         if not best.exists():  # of a finished run, perhaps
             set_aside(folder, "result.json")
         return load_checkpoint(last)
+    if not is_trained(folder) or (best.exists() and load_checkpoint(best).metadata["iteration"] == 0):
+        return None  # nothing was trained
     if aside := set_aside(folder, "best.safetensors", "at-*.safetensors", "result.json", "metrics.jsonl"):
         warnings.warn(f"there is no {last}: the run begins anew; what was found before is in {aside}", stacklevel=2)
     return None

@@ -387,7 +387,10 @@ def test_checkpoints_that_are_none(command, run, pictures, tmp_path):
     save_checkpoint(path, {**tensors, "head.weight": torch.zeros(7, 16)}, metadata)
     assert said(path).startswith(f"{path} belongs to another network: 1 of its tensors do not fit, first 'head.weight'")
     save_checkpoint(path, tensors, {**metadata, "spec": {**metadata["spec"], "colour": 1}})
-    assert said(path) == "unknown settings colour: written by another version of innerloop"
+    assert said(path) == (
+        f"{path} cannot be used (unknown settings colour: written by another version of innerloop): train again, or "
+        "use the innerloop that wrote it"
+    )
 
 
 # data
@@ -610,3 +613,15 @@ def test_a_reader_who_has_seen_enough_is_no_mistake():
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_tilde_is_home_in_every_path(run, pictures, monkeypatch):
+    """Whatever the shell made of it, as in --out=~/run."""
+    monkeypatch.setenv("HOME", str(run.parent))
+    few = ("--episodes", 2, "--device", "cpu")
+    assert call("evaluate", f"~/{run.name}", *few).code == 0
+    shutil.copytree(pictures / "test", run.parent / "support", dirs_exist_ok=True)
+    assert call("classify", f"~/{run.name}", "~/support/test0/0.png", "--support", "~/support").code == 0
+    assert call("train", pictures, "--out=~/again", *RUN, "--iterations", 1).code == 0
+    assert (run.parent / "again" / "result.json").exists()
+    assert innerloop.load(f"~/{run.name}").spec.inner.algorithm == "maml"
