@@ -50,14 +50,15 @@ class Bound:
         """Query outputs, (k, t, q, w): k is steps + 1 with `every_step`, else 1."""
         episodes = check_episodes(episodes)
         size = pick_chunk_size(episodes, chunk_size)
-        x, y = (each(lambda part: part[0], part) for part in episodes[:2])
+        learns = bool(self.inner.steps or self.head)  # else the support set may be empty
+        x, y = (each(lambda part: part[0], part) for part in (episodes[:2] if learns else episodes[2:]))
         kind, parts = self._parts_for(x, y)
         if kind in self._loops or parts.loops(torch.is_grad_enabled() and not self.inner.first_order):
             size = 1
         largest, way = largest_label(episodes.support_y), self._way(episodes.support_y)
 
         def one_task(support_x: Tree, support_y: Tree, query_x: Tree, *, looped: bool) -> Tree:
-            support = parts.front(support_x)
+            support = parts.front(support_x) if learns else support_x
             steps = self._learn(parts, support, support_y, largest, way, looped=looped)
             query = query_outputs(parts.front, support_x, query_x, self.inner.statistics)
 
