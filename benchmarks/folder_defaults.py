@@ -143,6 +143,8 @@ def show(results: list[dict[str, Any]]) -> None:
     print("| --- |" + " --- |" * (len(cells) + 1))
     for candidate in CANDIDATES:
         rows = [found.get((cell, candidate)) for cell in cells]
+        if not any(rows):
+            continue
         texts = ["" if row is None else f"{100 * row['accuracy']:.1f} (loss {row['first_loss']:.1f})" for row in rows]
         behind = [best[cell] - row["accuracy"] for cell, row in zip(cells, rows, strict=True) if row]
         print(f"| {candidate.name} |", " | ".join(texts), f"| {100 * max(behind, default=0):.1f} |")

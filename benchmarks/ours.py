@@ -43,9 +43,10 @@ def train(
 def adapt(case: Case, algorithm: str, dtype: torch.dtype = torch.float32) -> Adapt:
     model, learn = network(case, dtype), rule(case, algorithm, case.adapt_steps)
     first = innerloop.Episodes(*(part[:1] for part in episodes(case.data(dtype))))
+    bound = innerloop.bind(model, learn)
 
     def predict() -> Tensor:
         with torch.no_grad():
-            return learn(model, first)[-1, 0]
+            return bound(first)[-1, 0]
 
     return predict

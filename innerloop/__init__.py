@@ -1,20 +1,22 @@
 """Few-shot learning by gradient descent: MAML, ANIL, NIL and everything between."""
 
+from innerloop import data, models, similarity
 from innerloop.algorithms import anil, boil, fomaml, freeze, maml
 from innerloop.classifier import FewShotClassifier
-from innerloop.data import folder, glyphs, load, mini_imagenet, omniglot
 from innerloop.data.bank import Bank
 from innerloop.data.episodes import EpisodeStream, sample
+from innerloop.descent import learnable_step_sizes
 from innerloop.device import tune_cpu
 from innerloop.embedding import embed, head_of
 from innerloop.evaluation import Score, evaluate
 from innerloop.heads import Prototypes, Ridge
-from innerloop.inner import InnerLoop, adapt, predict
-from innerloop.norm import TaskNorm
+from innerloop.inner import InnerLoop, Loss, adapt, adapted, predict
+from innerloop.norm import TaskNorm, task_norms
 from innerloop.outer import Step, meta_gradient, meta_train
-from innerloop.predictors import NIL
+from innerloop.predictors import NIL, Predictor, bind
 from innerloop.reuse.adaptation import Change, Resemblance, change, freezing, resemblance
 from innerloop.reuse.probe import Probe, probe
+from innerloop.runs.load import load_learner as load
 from innerloop.tasks import Episodes
 
 __version__ = "0.1.0"
@@ -27,6 +29,8 @@ __all__ = [
     "Episodes",
     "FewShotClassifier",
     "InnerLoop",
+    "Loss",
+    "Predictor",
     "Probe",
     "Prototypes",
     "Resemblance",
@@ -35,26 +39,29 @@ __all__ = [
     "Step",
     "TaskNorm",
     "adapt",
+    "adapted",
     "anil",
+    "bind",
     "boil",
     "change",
+    "data",
     "embed",
     "evaluate",
-    "folder",
     "fomaml",
     "freeze",
     "freezing",
-    "glyphs",
     "head_of",
+    "learnable_step_sizes",
     "load",
     "maml",
     "meta_gradient",
     "meta_train",
-    "mini_imagenet",
-    "omniglot",
+    "models",
     "predict",
     "probe",
     "resemblance",
     "sample",
+    "similarity",
+    "task_norms",
     "tune_cpu",
 ]

@@ -22,7 +22,7 @@ from innerloop.device import pick_device
 from innerloop.frozen import USUAL, Answer, Rule, answering, check_rule
 from innerloop.inner import adapt
 from innerloop.models import backbone, input_of
-from innerloop.norm import Statistics, check_norms, query_outputs
+from innerloop.norm import Statistics, check_norms, check_statistics, query_outputs
 from innerloop.predictors import NIL
 from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.runs.load import Learner, learner_from, load_learner
@@ -32,7 +32,9 @@ Method = Literal["auto", "head", "nil"]
 _CHUNK = 64  # query images that run at once
 
 
-class _Learnt(NamedTuple):
+class Learnt(NamedTuple):
+    """What a classifier has learnt."""
+
     network: nn.Sequential  # adapted, where the method is "head"
     images: Tensor  # (s, h, w, c) uint8, as the network was trained on them
     labels: Tensor  # (s,) indices into the classes
@@ -91,7 +93,7 @@ class FewShotClassifier:
         self.learner, self.method, self.invert, self.device = learner, method, invert, device
         self.statistics: Statistics = statistics
         self._check()
-        self._learnt: _Learnt | None = None
+        self._learnt: Learnt | None = None
 
     def _check(self) -> None:
         method, network = self.method, _network(self.learner)
@@ -103,7 +105,8 @@ class FewShotClassifier:
             input_of(network)
             if method == "head":
                 raise ValueError('a pretrained network has no head that was trained to adapt: use method "auto"')
-        check_norms(network, (), self.statistics, vmapped=False, first_order=True)
+        check_statistics(self.statistics)
+        check_norms(network, self.statistics)
         self._device = pick_device(self.device)
 
     @classmethod
@@ -185,7 +188,7 @@ class FewShotClassifier:
             ValueError: it is not fitted, or a label is neither text nor a number, which JSON needs.
             OSError: the file cannot be written.
         """
-        learnt = self._fitted()
+        learnt = self.learnt()
         if isinstance(self.learner, nn.Module) or not isinstance(self.method, str):
             raise ValueError(
                 "save keeps a network that was meta-trained, with a method that has a name; a pretrained one or a rule "
@@ -231,7 +234,7 @@ class FewShotClassifier:
             FileNotFoundError: there is no such image.
             ValueError: it is not fitted, an image cannot be read, or there are none.
         """
-        learnt = self._fitted()
+        learnt = self.learnt()
         query = self._read(as_list(images))
         chunk = len(query) if self.statistics == "query" else max(_CHUNK, len(learnt.images))
         outputs = [self._outputs(learnt, as_floats(part.to(self._device))) for part in query.split(chunk)]
@@ -257,14 +260,14 @@ class FewShotClassifier:
         network = _first_outputs(self.learner, min(ways, outputs)).to(self._device)
         if method == "nil":
             answer = self._compared(network, NIL(), images, labels, ways)
-            self._learnt = _Learnt(network, images, labels, ways, answer)
+            self._learnt = Learnt(network, images, labels, ways, answer)
         else:
             counts = labels.bincount(minlength=ways).float()
             loss = partial(F.cross_entropy, weight=1 / counts)  # tasks in training have equal numbers of images
             rule = replace(spec.inner.test_rule(), loss=loss)
             state = adapt(network, as_floats(images.to(self._device)), labels, rule)
             network.load_state_dict(state)
-            self._learnt = _Learnt(network, images, labels, ways)
+            self._learnt = Learnt(network, images, labels, ways)
         self.classes_, self.method_ = as_array(classes), method
 
     def _learn_rule(self, images: Tensor, labels: Tensor, classes: list[Hashable]) -> None:
@@ -275,19 +278,24 @@ class FewShotClassifier:
         answer = self._compared(network, rule, images, labels, len(classes))
         self.classes_ = as_array(classes)
         self.method_ = "nil" if self.method == "nil" else rule
-        self._learnt = _Learnt(network, images, labels, len(classes), answer)
+        self._learnt = Learnt(network, images, labels, len(classes), answer)
 
     @torch.no_grad()
     def _compared(self, network: nn.Module, rule: Rule, images: Tensor, labels: Tensor, ways: int) -> Answer:
         return answering(network, rule, as_floats(images.to(self._device)), labels, ways)
 
-    def _outputs(self, learnt: _Learnt, query: Tensor) -> Tensor:
+    def _outputs(self, learnt: Learnt, query: Tensor) -> Tensor:
         """Logits or log-probabilities, (q, w)."""
         if learnt.answer is not None:
             return learnt.answer(query, self.statistics)
         return query_outputs(learnt.network, as_floats(learnt.images.to(self._device)), query, self.statistics)
 
-    def _fitted(self) -> _Learnt:
+    def learnt(self) -> Learnt:
+        """The network and the labelled images.
+
+        Raises:
+            ValueError: it is not fitted.
+        """
         if self._learnt is None:
             raise ValueError("the classifier has not learnt your classes yet; call fit(images, labels) first")
         return self._learnt

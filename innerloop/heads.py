@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.inner import Loss
-from innerloop.norm import Statistics
+from innerloop.norm import Statistics, check_statistics
 from innerloop.predictors import by_features
 from innerloop.tasks import Episodes
 
@@ -54,6 +54,7 @@ class Prototypes:
         if self.distance not in get_args(Distance):
             raise ValueError(f"distance must be one of {', '.join(get_args(Distance))}, got {self.distance!r}")
         _check_positive("scale", self.scale)
+        check_statistics(self.statistics)
 
     def __call__(
         self,
@@ -64,9 +65,9 @@ class Prototypes:
         every_step: bool = False,  # noqa: ARG002  the signature of a predictor
     ) -> Tensor:
         """Query outputs, (1, t, q, w): there is no step to take."""
-        return by_features(model, episodes, self, self._answer, chunk_size)
+        return by_features(model, episodes, self, self.answer, chunk_size)
 
-    def _answer(self, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
+    def answer(self, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
         """From features (s, f) and (q, f) and one-hot targets (s, w) to outputs (q, w)."""
         if self.centre is not None:
             support, query = (F.normalize(x - self.centre, dim=1) for x in (support, query))
@@ -105,6 +106,7 @@ class Ridge:
     def __post_init__(self) -> None:
         _check_positive("strength", self.strength)
         _check_positive("scale", self.scale)
+        check_statistics(self.statistics)
 
     def __call__(
         self,
@@ -115,9 +117,9 @@ class Ridge:
         every_step: bool = False,  # noqa: ARG002  the signature of a predictor
     ) -> Tensor:
         """Query outputs, (1, t, q, w): there is no step to take."""
-        return by_features(model, episodes, self, self._answer, chunk_size)
+        return by_features(model, episodes, self, self.answer, chunk_size)
 
-    def _answer(self, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
+    def answer(self, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
         """From features (s, f) and (q, f) and one-hot targets (s, w) to outputs (q, w)."""
         if self.normalise:
             support, query = F.normalize(support, dim=1), F.normalize(query, dim=1)

@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from threading import local
 from typing import Literal, get_args
 
@@ -18,18 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.kernels.batch_norm import halved, standardise
+from innerloop.trees import Tree, each, joined, length, run
 
 Statistics = Literal["query", "support", "image"]
-
-# Their fused kernels give wrong second-order gradients under vmap once their own weight adapts (pytorch/functorch#534).
-_FUSED = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)  # pyright: ignore[reportPrivateUsage]
-_FUSED_CALLS = {"batch_norm", "layer_norm", "instance_norm"}  # of torch or of torch.nn.functional
 
 
 class _Scope(local):
     """For each thread by itself; torch.compile can read it, as it cannot a ContextVar."""
 
     first: int | None = None
+    noted: dict[nn.Module, list[tuple[Tensor, Tensor]]] | None = None
 
 
 _scope = _Scope()
@@ -75,6 +74,10 @@ class TaskNorm(nn.Module):
         return standardise(x, self.eps, self.bias, relu=True)
 
     def _check(self, x: Tensor) -> None:
+        noted = _scope.noted
+        if noted is not None:
+            variance, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
+            noted.setdefault(self, []).append((mean, variance))
         if x[: _scope.first].numel() <= x.shape[1]:
             raise ValueError(
                 f"TaskNorm got one value a channel ({tuple(x.shape)}), which has no variance. Use more images a task, "
@@ -111,16 +114,81 @@ class TaskNorm(nn.Module):
         return f"{len(self.bias)}, scale={self.weight is not None}, eps={self.eps}"
 
 
-def query_outputs(
-    network: Callable[[Tensor], Tensor], support: Tensor, query: Tensor, statistics: Statistics
-) -> Tensor:
+class FixedNorm(nn.Module):
+    """A `TaskNorm` that keeps the statistics of one batch: each image's answer depends on it alone."""
+
+    def __init__(self, norm: TaskNorm, mean: Tensor, variance: Tensor) -> None:
+        super().__init__()
+        self.eps, self.weight, self.bias = norm.eps, norm.weight, norm.bias
+        self.register_buffer("mean", mean)
+        self.register_buffer("variance", variance)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x, (n, c, ...)."""
+        mean, scale, shift = self.get_buffer("mean"), torch.rsqrt(self.get_buffer("variance") + self.eps), self.bias
+        scale = scale if self.weight is None else scale * self.weight
+        shape = (-1,) + (1,) * (x.ndim - 2)
+        return (x - mean.view(shape)) * scale.view(shape) + shift.view(shape)
+
+
+def settled(model: nn.Module, support_x: Tree) -> nn.Module:
+    """A copy whose `TaskNorm`s keep the statistics of the support set, (s, *x): images may come one at a time.
+
+    Raises:
+        ValueError: a norm ran more than once, so that it has two statistics.
+    """
+    copy = deepcopy(model)
+    noted = _scope.noted = {}
+    try:
+        with torch.no_grad():
+            run(copy, each(torch.clone, support_x))
+    finally:
+        _scope.noted = None
+    for name, module in list(copy.named_modules()):
+        if isinstance(module, TaskNorm) and module in noted:
+            if len(noted[module]) > 1:
+                raise ValueError(f"{name} ran {len(noted[module])} times in a pass and has no one mean to keep")
+            copy = _replaced(copy, name, FixedNorm(module, *noted[module][0]))
+    return copy
+
+
+def task_norms(model: nn.Module) -> nn.Module:
+    """A copy with every batch norm of torch's made a `TaskNorm` of the same weights, which keeps no statistics.
+
+    >>> task_norms(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)))[1]
+    TaskNorm(8, scale=True, eps=1e-05)
+    """
+    copy = deepcopy(model)
+    for name, module in list(copy.named_modules()):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # pyright: ignore[reportPrivateUsage]
+            like = next((x for x in (*module.parameters(), *module.buffers(), *model.parameters())), torch.zeros(()))
+            norm = TaskNorm(module.num_features, scale=module.affine, eps=module.eps).to(like.device, like.dtype)
+            if module.affine:
+                norm.weight, norm.bias = module.weight, module.bias
+            else:
+                norm.bias.requires_grad_(False)
+            copy = _replaced(copy, name, norm.train(module.training))
+    return copy
+
+
+def _replaced(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
+    if not name:
+        return module
+    above, _, own = name.rpartition(".")
+    setattr(model.get_submodule(above), own, module)
+    return model
+
+
+def query_outputs(network: Callable[[Tree], Tree], support: Tree, query: Tree, statistics: Statistics) -> Tree:
     """`network` on the query set (q, *x) of one task, normalised as `statistics` says; the support set is (s, *x)."""
     if statistics == "query":
         return network(query)
     if statistics == "support":
-        with statistics_from(len(support)):
-            return network(torch.cat([support, query]))[len(support) :]
-    return torch.cat([network(image) for image in query.split(1)])
+        count = length(support)
+        with statistics_from(count):
+            return each(lambda y: y[count:], network(joined(torch.cat, [support, query])))
+    images = [each(lambda x, i=i: x[i : i + 1], query) for i in range(length(query))]
+    return joined(torch.cat, [network(image) for image in images])
 
 
 def describe_statistics(model: nn.Module, statistics: Statistics) -> str:
@@ -132,45 +200,31 @@ def describe_statistics(model: nn.Module, statistics: Statistics) -> str:
     return "running" if all(running) else f"{statistics} and running" if any(running) else statistics
 
 
-def check_norms(
-    model: nn.Module, adapting: Collection[str], statistics: Statistics, *, vmapped: bool, first_order: bool
-) -> None:
-    """Refuse norms that would give wrong numbers in an inner loop.
-
-    Raises:
-        ValueError: a norm keeps running statistics in train mode, or a fused norm's weight adapts under vmap with
-            second-order gradients, or `statistics` is unknown or asks a plain batch norm for the support set's.
-    """
+def check_statistics(statistics: str) -> None:
+    """Refuse an unknown word."""
     if statistics not in get_args(Statistics):
         raise ValueError(f"statistics must be one of {', '.join(get_args(Statistics))}, got {statistics!r}")
+
+
+def check_norms(model: nn.Module, statistics: Statistics) -> None:
+    """Refuse norms that would give wrong numbers over tasks.
+
+    Raises:
+        ValueError: a norm keeps running statistics in train mode, or a plain batch norm is asked for the support set's.
+    """
     for name, module in model.named_modules():
-        fused = isinstance(module, _FUSED)
-        called = [] if fused else sorted(_FUSED_CALLS.intersection(_names_in(module.forward)))
-        if not fused and not called:
+        if not isinstance(module, nn.modules.batchnorm._NormBase):  # pyright: ignore[reportPrivateUsage]
             continue
-        kind = f"{name or 'the model'} is a {type(module).__name__}" + "".join(
-            f" that calls {each}," for each in called
-        )
-        if getattr(module, "track_running_stats", False) and module.training:
-            raise ValueError(
-                f"{kind} that gathers running statistics over tasks, which mixes them. Use innerloop.TaskNorm, pass "
-                "track_running_stats=False, or call model.eval() to freeze the statistics it has."
-            )
-        plain = isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.track_running_stats  # pyright: ignore[reportPrivateUsage]
-        if statistics == "support" and plain:
-            raise ValueError(
-                f'{kind}, which cannot use the support set\'s statistics: use innerloop.TaskNorm or statistics="image".'
-            )
-        own = [part for part, _ in module.named_parameters(recurse=False)]
-        adapts = [part for part in own if (f"{name}.{part}" if name else part) in adapting]
-        if adapts and vmapped and not first_order:
-            raise ValueError(
-                f"{kind} whose {' and '.join(adapts)} adapts: batched over tasks, its second-order gradients are "
-                "wrong (pytorch/functorch#534). Use innerloop.TaskNorm, leave it out of `adapt`, or pass chunk_size=1."
-            )
+        kind = f"{name or 'the model'} is a {type(module).__name__}"
+        if module.track_running_stats and module.training:
+            raise ValueError(f"{kind} that {GATHERS}")
+        batch = isinstance(module, nn.modules.batchnorm._BatchNorm)  # pyright: ignore[reportPrivateUsage]
+        if statistics == "support" and batch and not module.track_running_stats:
+            raise ValueError(f"{kind}, which {NO_SUPPORT}")
 
 
-def _names_in(forward: Callable[..., object]) -> tuple[str, ...]:
-    """What a method written in Python calls or looks up."""
-    code = getattr(forward, "__code__", None)
-    return () if code is None else code.co_names
+GATHERS = (
+    "gathers running statistics over tasks, which mixes them. Use innerloop.TaskNorm (task_norms(model) makes them), "
+    "pass track_running_stats=False, or call model.eval() to freeze the statistics it has."
+)
+NO_SUPPORT = 'cannot use the support set\'s statistics: use innerloop.TaskNorm or statistics="image".'

@@ -3,30 +3,64 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any
+from threading import RLock
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
+
+from innerloop.trees import Tree, run
 
 Params = Mapping[str, Tensor]
 
+_LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+
+
+def names_of(model: nn.Module) -> dict[int, list[str]]:
+    """All names of each parameter, by its id, in the model's order: a shared one has several."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return names
+
 
 def chosen(model: nn.Module, patterns: tuple[str, ...]) -> list[str]:
-    """Names of the parameters that adapt, in the model's order.
+    """Names of the parameters that adapt, in the model's order; a shared one goes by any of its names.
+
+    Parameters with `requires_grad=False` never adapt.
 
     Raises:
-        ValueError: a pattern matches no parameter.
+        ValueError: a pattern matches no parameter, or only such as do not train.
     """
-    names = [name for name, _ in model.named_parameters()]
-    picked: set[str] = set()
+    names = names_of(model)
+    trains = {id(p) for p in model.parameters() if p.requires_grad or is_functorch_wrapped_tensor(p)}
+    picked: set[int] = set()
     for pattern in patterns:
-        hit = {name for name in names if fnmatchcase(name, pattern.removeprefix("!"))}
+        hit = {key for key, all_ in names.items() if any(fnmatchcase(n, pattern.removeprefix("!")) for n in all_)}
         if not hit:
-            raise ValueError(f"adapt pattern {pattern!r} matches no parameter. This model has: {', '.join(names)}.")
-        picked = picked - hit if pattern.startswith("!") else picked | hit
-    return [name for name in names if name in picked]
+            raise ValueError(_no_match(model, pattern, [all_[0] for all_ in names.values()]))
+        if pattern.startswith("!"):
+            picked -= hit
+        elif not hit & trains:
+            raise ValueError(
+                f"adapt pattern {pattern!r} matches parameters with requires_grad=False alone, which never adapt: call "
+                "requires_grad_(True) on those that should, or leave the pattern out"
+            )
+        else:
+            picked |= hit & trains
+    return [all_[0] for key, all_ in names.items() if key in picked]
+
+
+def _no_match(model: nn.Module, pattern: str, names: list[str]) -> str:
+    text = f"adapt pattern {pattern!r} matches no parameter. This model has: {', '.join(names)}."
+    last = [name for name, child in model.named_children() if any(True for _ in child.parameters())][-1:]
+    if pattern.removeprefix("!") == "head.*" and last:
+        text += f" If its head is {last[0]!r}, say so: head={last[0]!r}."
+    return text
 
 
 def cut(model: nn.Module, adapting: list[str]) -> tuple[nn.Module, nn.Module]:
@@ -50,7 +84,7 @@ def cut(model: nn.Module, adapting: list[str]) -> tuple[nn.Module, nn.Module]:
 def is_chain(model: nn.Module) -> bool:
     """Whether it is its children one after the other and nothing else, so that it can be taken apart."""
     own = model._parameters, model._buffers, model._forward_hooks, model._forward_pre_hooks  # pyright: ignore[reportPrivateUsage]
-    return type(model).forward is nn.Sequential.forward and not any(own)
+    return type(model).forward is nn.Sequential.forward and "forward" not in vars(model) and not any(own)
 
 
 def children(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -84,27 +118,82 @@ def resting(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def as_function(part: nn.Module) -> Callable[[Params, Tensor], Tensor]:
-    """`part` as a function of its parameters and buffers, each under the first of its names.
+def lock_of(model: nn.Module) -> Any:
+    """Who calls the model with other parameters holds it: two threads would see each other's."""
+    return _LOCKS.setdefault(model, RLock())
 
-    As `torch.func.functional_call`, with less to do for each call: small networks feel it.
-    """
+
+class Slot(NamedTuple):
+    """Where a tensor lives in a module, and the name that it goes by."""
+
+    own: dict[str, Any]
+    key: str
+    name: str
+
+
+def slots_of(part: nn.Module, model: nn.Module | None = None, names: Collection[str] | None = None) -> list[Slot]:
+    """The places of the parameters and buffers of `part`, by the first of their names in `model`, itself if None."""
     first: dict[int, str] = {}
-    slots: list[tuple[dict[str, Any], str, str]] = []  # where a tensor lives, its name there, the first of its names
-    for prefix, module in part.named_modules():
+    for prefix, module in (part if model is None else model).named_modules():
         for own in (module._parameters, module._buffers):  # pyright: ignore[reportPrivateUsage]
             for key, value in own.items():
                 if value is not None:
-                    slots.append((own, key, first.setdefault(id(value), f"{prefix}.{key}" if prefix else key)))
+                    first.setdefault(id(value), f"{prefix}.{key}" if prefix else key)
+    return [
+        Slot(own, key, first[id(value)])
+        for module in part.modules()
+        for own in (module._parameters, module._buffers)  # pyright: ignore[reportPrivateUsage]
+        for key, value in own.items()
+        if value is not None and (names is None or first[id(value)] in names)
+    ]
 
-    def call(params: Params, x: Tensor) -> Tensor:
-        kept = [own[key] for own, key, _ in slots]
-        try:
-            for own, key, name in slots:
-                own[key] = params[name]
-            return part(x)
-        finally:
-            for (own, key, _), value in zip(slots, kept, strict=True):
-                own[key] = value
+
+def as_function(
+    part: nn.Module, model: nn.Module | None = None, names: Collection[str] | None = None
+) -> Callable[[Params, Tree], Any]:
+    """`part` of `model` as a function of its parameters and buffers, those with these names or all.
+
+    As `torch.func.functional_call`, with less to do for each call: small networks feel it.
+    """
+    slots, lock = slots_of(part, model, names), lock_of(part if model is None else model)
+
+    def call(params: Params, x: Tree) -> Any:
+        with lock:
+            kept = [own[key] for own, key, _ in slots]
+            try:
+                for own, key, name in slots:
+                    own[key] = params[name]
+                return run(part, x)
+            finally:
+                for (own, key, _), value in zip(slots, kept, strict=True):
+                    own[key] = value
 
     return call
+
+
+def as_copies(part: nn.Module, model: nn.Module, names: Collection[str]) -> Callable[[Params, Tree], Any]:
+    """As `as_function`, but each call is of a new copy that keeps its parameters.
+
+    For modules whose code runs again later, as activation checkpointing does when gradients are asked for.
+    """
+    first = {key: all_[0] for key, all_ in names_of(model).items()}
+
+    def call(params: Params, x: Tree) -> Any:
+        made: dict[int, nn.Module] = {}
+        return run(_copy(part, {key: params[name] for key, name in first.items() if name in names}, made), x)
+
+    return call
+
+
+def _copy(module: nn.Module, new: Mapping[int, Tensor], made: dict[int, nn.Module]) -> nn.Module:
+    """The same module with some tensors replaced, by id; all that is no module and no tensor is shared."""
+    if id(module) in made:
+        return made[id(module)]
+    copy = made[id(module)] = object.__new__(type(module))
+    vars(copy).update(vars(module))
+    own = vars(copy)
+    own["_parameters"] = {key: new.get(id(x), x) for key, x in module._parameters.items()}  # pyright: ignore[reportPrivateUsage]
+    own["_buffers"] = dict(module._buffers)  # pyright: ignore[reportPrivateUsage]
+    parts = module._modules.items()  # pyright: ignore[reportPrivateUsage]
+    own["_modules"] = {key: child if child is None else _copy(child, new, made) for key, child in parts}
+    return copy

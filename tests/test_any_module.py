@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
+import odd
 import pytest
 import torch
 from cases import CASES, DEVICE, close
@@ -14,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from innerloop.algorithms import anil, fomaml, maml
 from innerloop.inner import adapt, predict
 from innerloop.outer import meta_gradient
-from innerloop.predictors import NIL, features
+from innerloop.predictors import NIL, bind, features
 from innerloop.tasks import Episodes
 
 # Modules that are more than their parts
@@ -122,14 +124,13 @@ class Recurrent(nn.Module):
         return self.head((out[0] if self.kind == "gru" else out)[:, -1])
 
 
-def test_a_recurrent_layer_runs_task_by_task_and_says_so():
+@pytest.mark.parametrize("predictor", [maml(2, 0.3), NIL()], ids=["maml", "nil"])
+def test_a_recurrent_layer_runs_task_by_task(predictor):
     model, episodes = Recurrent("gru").double(), Episodes(*(part.cpu() for part in CASES["skip"].episodes()))
-    with pytest.raises(RuntimeError, match=r"this model cannot run batched over tasks \(.*\)\. Pass chunk_size=1\."):
-        predict(model, episodes, maml(1))
-    with pytest.raises(RuntimeError, match=r"Pass chunk_size=1"):
-        NIL()(model, episodes)
-    meta_gradient(model, episodes, maml(1), chunk_size=1)
-    assert NIL()(model, episodes, chunk_size=1)[0].shape[:2] == episodes.query_y.shape
+    bound = bind(model, predictor)
+    want = predictor(model, episodes, chunk_size=1)
+    for _ in range(2):
+        close(bound(episodes, chunk_size=2), want)
 
 
 def test_attention_without_a_second_derivative_says_what_to_do():
@@ -145,3 +146,20 @@ def test_what_is_wrong_without_batching_is_said_as_it_is():
     episodes = CASES["skip"].episodes()
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         predict(nn.Linear(5, 4).double().to(DEVICE), episodes, maml(1))
+
+
+def test_threads_do_not_see_each_others_parameters():
+    """Each swaps its own into the same module."""
+    model, given = odd.build("plain"), [odd.episodes(seed=seed) for seed in range(8)]
+    rules = [maml(4, 0.5), anil(4, 0.5), NIL(3)]
+    with torch.no_grad():
+        want = [rules[i % 3](model, part, chunk_size=1) for i, part in enumerate(given)]
+
+    def work(i):
+        with torch.no_grad():
+            return [rules[i % 3](model, given[i], chunk_size=1) for _ in range(5)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for got, right in zip(pool.map(work, range(8)), want, strict=True):
+            for one in got:
+                close(one, right, 1e-12)

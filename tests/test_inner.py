@@ -13,8 +13,9 @@ from cases import CASES, DEVICE, RULES, TASKS, Plain, close, expected
 from torch import nn
 
 from innerloop.algorithms import anil, boil, freeze, maml
-from innerloop.inner import InnerLoop, adapt, chosen, cut, predict
+from innerloop.inner import InnerLoop, adapt, predict
 from innerloop.outer import meta_gradient
+from innerloop.params import chosen, cut
 from innerloop.tasks import Episodes, pick_chunk_size
 
 every_case = pytest.mark.parametrize("case_name", CASES)
@@ -252,5 +253,5 @@ def test_chunk_size_is_checked_and_chosen():
     assert pick_chunk_size(episodes(large), None) == 1
     assert pick_chunk_size(episodes(large), 2) == 2
     assert pick_chunk_size(episodes(small), 50) == 3
-    with pytest.raises(ValueError, match="chunk_size must be at least 1 or None, got 0"):
+    with pytest.raises(ValueError, match="chunk_size must be a whole number from 1, or None, got 0"):
         predict(nn.Linear(4, 2), episodes(small), InnerLoop(), chunk_size=0)

@@ -11,7 +11,8 @@ from cases import CASES
 from torch import nn
 
 from innerloop.algorithms import maml
-from innerloop.inner import adapt, descend, last, predict
+from innerloop.descent import descend, last
+from innerloop.inner import adapt, predict
 from innerloop.outer import meta_gradient
 from innerloop.tasks import Episodes
 
@@ -46,7 +47,7 @@ def test_last_keeps_one_step():
     seen: list[weakref.ref[torch.Tensor]] = []
 
     def watched():
-        for params in descend(lambda params: params["p"].sum(), {"p": torch.ones(1)}, maml(6)):
+        for params in descend(lambda params: params["p"].sum(), {"p": torch.ones(1)}, 6, {"p": 0.01}):
             seen.append(weakref.ref(params["p"]))
             assert sum(each() is not None for each in seen) <= 3
             yield params

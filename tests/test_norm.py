@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 import oracle
 import pytest
@@ -12,13 +14,13 @@ import torch
 from cases import CASES, DEVICE, RULES, Plain, close, expected
 from torch import nn
 
-from innerloop import inner as inner_module
 from innerloop.algorithms import anil, fomaml, freeze, maml
-from innerloop.inner import adapt, predict
+from innerloop.inner import adapt, adapted, predict
 from innerloop.models import conv4
-from innerloop.norm import TaskNorm, check_norms, describe_statistics, statistics_from
+from innerloop.norm import TaskNorm, describe_statistics, settled, statistics_from, task_norms
 from innerloop.outer import meta_gradient
-from innerloop.predictors import NIL
+from innerloop.predictors import NIL, bind
+from innerloop.split import Parts
 from innerloop.tasks import Episodes
 
 BATCHED = [(case, kind) for case in CASES for kind in CASES[case].statistics if kind != "query"]
@@ -119,14 +121,9 @@ def gradients(model: nn.Module, rule, chunk_size: int | None) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", FUSED)
-def test_a_fused_norm_is_refused_only_where_it_would_be_wrong(kind):
+def test_a_fused_norm_runs_task_by_task_where_batching_it_would_be_wrong(kind):
     model = net(FUSED[kind]())
-    with pytest.raises(
-        ValueError, match=rf"norm is a {kind} whose weight and bias adapts.*functorch#534.*chunk_size=1"
-    ):
-        gradients(model, maml(2, 0.3), None)
-    gradients(model, maml(2, 0.3), 1)
-    for rule in (fomaml(2, 0.3), freeze(maml(2, 0.3), "norm"), anil(2, 0.3)):
+    for rule in (maml(2, 0.3), fomaml(2, 0.3), freeze(maml(2, 0.3), "norm"), anil(2, 0.3)):
         close(gradients(model, rule, None), gradients(model, rule, 1))
     episodes = CASES["two blocks"].episodes()
     adapt(model, episodes.support_x[0], episodes.support_y[0], maml(2))
@@ -145,23 +142,20 @@ class Own(nn.Module):
         return nn.functional.layer_norm(x, x.shape[1:], self.gain)
 
 
-def test_a_fused_norm_that_is_called_as_a_function_is_refused_too():
-    model = net(Own(scale=True))
-    with pytest.raises(ValueError, match=r"norm is a Own that calls layer_norm, whose gain adapts.*chunk_size=1"):
-        gradients(model, maml(2, 0.3), None)
-    gradients(model, maml(2, 0.3), 1)
-    for right, rule in ((model, freeze(maml(2, 0.3), "norm")), (net(Own(scale=False)), maml(2, 0.3))):
-        close(gradients(right, rule, None), gradients(right, rule, 1))
+def test_a_fused_norm_that_is_called_as_a_function_is_seen_too():
+    for model in (net(Own(scale=True)), net(Own(scale=False))):
+        for rule in (maml(2, 0.3), freeze(maml(2, 0.3), "conv")):
+            close(gradients(model, rule, None), gradients(model, rule, 1))
 
 
 @pytest.mark.parametrize("kind", FUSED)
 def test_the_upstream_bug_is_still_there(kind, monkeypatch):
-    monkeypatch.setattr(inner_module, "check_norms", lambda *_, **__: None)
+    monkeypatch.setattr(Parts, "loops", lambda *_: False)
     model = net(FUSED[kind]())
     loop, batched = (gradients(model, maml(2, 0.3), chunk_size) for chunk_size in (1, None))
     assert (loop - batched).abs().max() > 1e-6, (
         f"torch {torch.__version__} has mended pytorch/functorch#534 for {kind}: "
-        "drop it from `_FUSED` in innerloop/norm.py, and this case"
+        "drop it from `_FUSED` in innerloop/watch.py, and this case"
     )
 
 
@@ -200,13 +194,86 @@ def test_a_plain_batch_norm_cannot_use_the_support_set():
         predict(model, episodes, replace(anil(1), statistics="batch"))
 
 
-def test_a_norm_that_is_the_whole_model_or_the_head_is_checked():
-    with pytest.raises(ValueError, match="the model is a LayerNorm"):
-        check_norms(nn.LayerNorm(3), ["weight"], "query", vmapped=True, first_order=False)
-    x, y = torch.randn(2, 4, 3), torch.tensor([[0, 1, 2, 0]] * 2)
-    model = nn.Sequential(OrderedDict(body=nn.Linear(3, 3), head=nn.LayerNorm(3)))
-    with pytest.raises(ValueError, match="head is a LayerNorm"):
-        predict(model, Episodes(x, y, x, y), anil(1))
+def test_a_norm_that_is_the_whole_model_or_the_head_is_seen():
+    x, y = torch.randn(2, 4, 3).double(), torch.tensor([[0, 1, 2, 0]] * 2)
+    chain = nn.Sequential(OrderedDict(body=nn.Linear(3, 3), head=nn.LayerNorm(3))).double()
+    for model, rule in ((nn.LayerNorm(3).double(), maml(2, 0.3)), (chain, anil(2, 0.3))):
+        assert bind(model, rule)._parts_for(x[0], y[0])[1].fused
+        predict(model, Episodes(x, y, x, y), rule)
+
+
+def counting(build):
+    """A model whose norm gathers running statistics, called as a function."""
+
+    class Gathers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3, 3)
+            self.register_buffer("mean", torch.zeros(3))
+            self.register_buffer("variance", torch.ones(3))
+
+        def forward(self, x):
+            return self.head(build(self, x))
+
+    return Gathers().double()
+
+
+def test_a_batch_norm_that_is_called_as_a_function_is_seen_too():
+    x, y = torch.randn(2, 4, 3).double(), torch.tensor([[0, 1, 2, 0]] * 2)
+    gathers = counting(lambda m, x: nn.functional.batch_norm(x, m.mean, m.variance, training=True))
+    for rule in (maml(1), NIL()):
+        with pytest.raises(ValueError, match="the model calls a norm that gathers running statistics"):
+            rule(gathers, Episodes(x, y, x, y))
+    assert not gathers.mean.any(), "looking leaves no trace"
+    batch = counting(lambda m, x: nn.functional.batch_norm(x, None, None, training=True))  # noqa: ARG005
+    for rule in (maml(1, statistics="support"), NIL(statistics="support")):
+        with pytest.raises(ValueError, match="the model calls a batch norm, which cannot use the support set's"):
+            rule(batch, Episodes(x, y, x, y))
+    running = counting(lambda m, x: nn.functional.batch_norm(x, m.mean, m.variance))
+    maml(1, statistics="support")(running, Episodes(x, y, x, y))
+
+
+@pytest.mark.parametrize("size", [16, 8])
+def test_a_settled_network_answers_one_image_as_many(size):
+    torch.manual_seed(0)
+    build = partial(conv4, 4, channels=2, size=16, width=4) if size == 16 else partial(net, TaskNorm(4))
+    model = build().double().to(DEVICE)
+    support, query = (
+        torch.randn(6, 2, size, size).double().to(DEVICE),
+        torch.randn(5, 2, size, size).double().to(DEVICE),
+    )
+    kept = settled(model, support)
+    with statistics_from(6):
+        want = model(torch.cat([support, query]))[6:]
+    close(kept(query), want)
+    close(torch.cat([kept(image) for image in query.split(1)]), want)
+    assert any(isinstance(module, TaskNorm) for module in model.modules()), "it is a copy"
+    close(deepcopy(kept).train()(query), want)
+
+
+@pytest.mark.parametrize("start", ["learnt", "zero"])
+def test_an_adapted_network_stands_alone(start):
+    torch.manual_seed(0)
+    model = conv4(3 if start == "learnt" else 7, channels=2, size=16, width=4).double().to(DEVICE)
+    support_x, query_x = (torch.randn(n, 2, 16, 16).double().to(DEVICE) for n in (6, 5))
+    support_y = torch.arange(3).repeat(2).to(DEVICE)
+    rule = maml(2, 0.1, statistics="support", head_start=start)
+    want = predict(model, Episodes(support_x[None], support_y[None], query_x[None], support_y[None]), rule)[0, 0]
+    learnt = adapted(model, support_x, support_y, rule)
+    close(learnt(query_x), want)
+    close(torch.cat([learnt(image) for image in query_x.split(1)]), want)
+
+
+def test_batch_norms_become_task_norms():
+    model = nn.Sequential(OrderedDict(a=nn.BatchNorm2d(2), b=nn.Sequential(nn.BatchNorm2d(2, affine=False)))).double()
+    nn.init.normal_(model.a.weight)
+    with torch.no_grad():
+        got = task_norms(model)
+        x = torch.randn(4, 2, 3, 3).double()
+        close(got(x), model(x))
+    assert [type(m).__name__ for m in got.modules()] == ["Sequential", "TaskNorm", "Sequential", "TaskNorm"]
+    assert isinstance(model.a, nn.BatchNorm2d)
+    assert isinstance(task_norms(nn.BatchNorm1d(3)), TaskNorm)
 
 
 def test_the_norm_is_described():

@@ -154,6 +154,7 @@ def test_the_mean_and_its_interval():
     for task, wrong in enumerate((0, 2, 1, 1)):
         outputs[1, task, :wrong, 1] = 1
     y = torch.zeros(4, 5, dtype=torch.long)
+    support = torch.tensor([0, 1, 0, 1, 0]).expand(4, 5)
 
     @dataclass
     class Stub:
@@ -163,13 +164,16 @@ def test_the_mean_and_its_interval():
         def __call__(self, model, episodes, *, chunk_size, every_step):  # noqa: ARG002
             return outputs
 
-    score = evaluate(nn.Linear(1, 1), [Episodes(y, y, y, y)], Stub())
+    score = evaluate(nn.Linear(1, 1), [Episodes(y, support, y, y)], Stub())
     accuracies = [1.0, 0.6, 0.8, 0.8]
     deviation = (sum((a - 0.8) ** 2 for a in accuracies) / 3) ** 0.5
     assert score.mean == pytest.approx(0.8)
     assert score.interval == pytest.approx(1.96 * deviation / 2, rel=1e-5)
     assert score.per_step[0] == pytest.approx((0.2, 0.0), abs=1e-6)
     assert str(score) == "0.8000 ± 0.1600 (4 episodes, statistics: none over the batch)"
+    assert repr(score) == f"<Score {score}>"
+    assert "<td>1</td><td>0.8000</td>" in score._repr_html_()
+    assert score.plot().axes[0].get_ylabel() == "accuracy"
 
 
 def test_evaluate_leaves_the_modes_as_they_were():

@@ -8,7 +8,8 @@ import shlex
 import sys
 import warnings
 from contextlib import redirect_stderr
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -56,7 +57,7 @@ def main() -> None:
         sys.argv.remove("--quiet")
         os.environ["INNERLOOP_QUIET"] = "1"  # for processes that are started from here, too
     try:
-        command = _parsed(sys.argv[1:])
+        command = at_home(_parsed(sys.argv[1:]))
         tune_cpu()
         command.run()
     except BrokenPipeError:  # the reader of our output has seen enough
@@ -70,6 +71,23 @@ def main() -> None:
     except (KeyboardInterrupt, Interrupted) as stopped:
         say(f"innerloop: {str(stopped) or 'interrupted'}. To go on: {again()}")
         sys.exit(130)
+
+
+def at_home(command: Any) -> Any:
+    """The command with `~` in its paths as the user's folder, whatever the shell made of it."""
+    paths = {field.name: getattr(command, field.name) for field in fields(command)}
+    return replace(
+        command,
+        **{
+            name: value.expanduser() if isinstance(value, Path) else tuple(map(_home, value))
+            for name, value in paths.items()
+            if isinstance(value, Path | tuple)
+        },
+    )
+
+
+def _home(value: Any) -> Any:
+    return value.expanduser() if isinstance(value, Path) else value
 
 
 _ABOUT = (

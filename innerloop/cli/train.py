@@ -59,8 +59,10 @@ class Train:
         done = result_of(spec, out) is not None
         say(f"{spec.title}: {spec.schedule.iterations} iterations in {out}{', done before' if done else ''}")
         if done and (data.last_changed() or 0) > (out / "result.json").stat().st_mtime:
-            learn = "learn them with another --out, or go on with more --iterations"
-            say(f"images in {data.name} have changed since: {learn}")
+            say(
+                f"images in {data.name} have changed since: another --out learns all of them; more --iterations here "
+                "go on with the classes that this run began with, and with what was added to train/"
+            )
         result = train_images(spec, out, self.compute, self.source, self.logging)
         for name, score in result["test"].items():
             print(f"{name:8} {percent(score)}  ({score['episodes']} episodes, statistics: {score['statistics']})")

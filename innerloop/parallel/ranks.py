@@ -32,7 +32,8 @@ from innerloop.outer import meta_gradient
 from innerloop.parallel.heartbeat import Heartbeat
 from innerloop.parallel.step import Measured, OuterStep, number, trained
 from innerloop.predictors import Predictor
-from innerloop.tasks import Episodes
+from innerloop.tasks import Episodes, has_labels
+from innerloop.trees import each, length
 
 T = TypeVar("T")
 
@@ -74,16 +75,17 @@ class Ranks:
 
         `episodes` are the whole meta batch, of which this rank computes its share.
         """
-        tasks = len(episodes.query_y)
-        own = Episodes(*(part[self.share(tasks)] for part in episodes))
+        tasks = length(episodes.query_x)
+        own = Episodes(*(each(lambda x: x[self.share(tasks)], part) for part in episodes))
+        mine = length(own.query_x)
         parameters = [p for p in model.parameters() if p.requires_grad]
-        numbers = parameters[0].new_zeros(2)
-        labels = not episodes.query_y.is_floating_point()
-        if len(own.query_y):
+        numbers, labels = parameters[0].new_zeros(2), has_labels(episodes.query_y)
+        if mine:
             loss, accuracy = meta_gradient(model, own, predictor, chunk_size=chunk_size)
             numbers = torch.stack([loss, loss if accuracy is None else accuracy]).to(numbers)
+            labels = accuracy is not None
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = torch.cat([*(grad.flatten() for grad in grads), numbers]) * (len(own.query_y) / tasks)
+        flat = torch.cat([*(grad.flatten() for grad in grads), numbers]) * (mine / tasks)
         with _together():
             dist.all_reduce(flat)
         *parts, numbers = flat.split([*(p.numel() for p in parameters), 2])

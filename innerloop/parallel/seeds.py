@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from innerloop.parallel.step import Measured, Stream
-from innerloop.predictors import Predictor
+from innerloop.predictors import Predictor, bind
 from innerloop.tasks import Episodes, has_labels
 
 
@@ -51,6 +51,7 @@ class SeedsStep:
             raise ValueError("several seeds at once need chunk_size above 1, or None: vmap runs over their tasks")
         self._streams, self._predictor, self._clip, self._chunk_size = list(streams), predictor, clip, chunk_size
         self._whole = _Outputs(deepcopy(models[0]), predictor)
+        self._looked = False
         self._state = {f"model.{name}": stack for name, stack in _stacks(models).items()}
         self.optimizer = optimizer([stack for stack in self._state.values() if stack.requires_grad])
 
@@ -75,6 +76,10 @@ class SeedsStep:
             episodes = Episodes(support_x, support_y, query_x, query_y)
             return functional_call(self._whole, state, (episodes, chunk_size))
 
+        if not self._looked:  # at how the model behaves, which vmap would hide
+            self._looked = True
+            with torch.no_grad(), torch.random.fork_rng(_devices(support_x)):
+                self._whole(batches[0], chunk_size)
         logits = vmap(outputs, randomness="different")(self._state, support_x, query_x, query_y)  # (n, t, q, w)
         tasks = zip(logits.flatten(0, 1), query_y.flatten(0, 1), strict=True)
         losses = torch.stack([self._predictor.loss(*task) for task in tasks]).unflatten(0, query_y.shape[:2]).mean(1)
@@ -83,7 +88,7 @@ class SeedsStep:
             nn.utils.clip_grad_value_([stack for stack in self._state.values() if stack.requires_grad], self._clip)
         self.optimizer.step()
         measured = {"loss": losses.detach()}
-        if has_labels(batches[0]):
+        if has_labels(query_y):
             measured["accuracy"] = (logits.detach().argmax(-1) == query_y).flatten(1).float().mean(1)
         return measured
 
@@ -93,11 +98,15 @@ class _Outputs(nn.Module):
 
     def __init__(self, model: nn.Module, predictor: Predictor) -> None:
         super().__init__()
-        self.model, self.predictor = model, predictor
+        self.model, self.bound = model, bind(model, predictor)
 
     def forward(self, episodes: Episodes, chunk_size: int) -> Tensor:
         """(t, q, w), after the last step."""
-        return self.predictor(self.model, episodes, chunk_size=chunk_size)[-1]
+        return self.bound(episodes, chunk_size=chunk_size)[-1]
+
+
+def _devices(x: Tensor) -> list[int]:
+    return [x.device.index] if x.is_cuda else []
 
 
 def _stacks(models: Sequence[nn.Module]) -> dict[str, Tensor]:

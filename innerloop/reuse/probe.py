@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from torch import nn
 
@@ -14,6 +15,7 @@ from innerloop.inner import InnerLoop
 from innerloop.params import chosen, layers_of
 from innerloop.predictors import NIL
 from innerloop.reuse.adaptation import EMPTY, Change, Neurons, change, check_again, freezing, tasks_of
+from innerloop.show import figure, table
 from innerloop.tasks import Episodes, has_labels
 
 _COMPARED = 50  # tasks
@@ -59,6 +61,40 @@ class Probe:
             f"without any inner loop (NIL) accuracy is {self.nil.mean:.1%}."
         )
         return f"{self._kind(whole - chance, frozen - chance)}: {numbers}"
+
+    def __str__(self) -> str:
+        return self.verdict
+
+    def __repr__(self) -> str:
+        return f"<Probe {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        return table(
+            self.verdict, ("layer", "CCA", "unrelated", "CKA", "weights moved", "accuracy, frozen"), self._rows()
+        )
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        moved, chance = self.change, self.change.permuted["cca"]
+        frozen = [f"{score.mean:.4f}" for score in self.freezing[1:]] + [""]
+        return [
+            (layer, *(f"{values[layer]:.3f}" for values in (moved.cca, chance, moved.cka, moved.distance)), accuracy)
+            for layer, accuracy in zip(self.layers, frozen, strict=True)
+        ]
+
+    def plot(self) -> Any:
+        """A matplotlib figure: accuracy with layers frozen, and how alike each layer is before and after."""
+        drawn, (left, right) = figure(2)
+        means, halves = ([getattr(score, kind) for score in self.freezing] for kind in ("mean", "interval"))
+        left.errorbar(["none", *self.layers[:-1]], means, halves, marker="o", capsize=3)
+        left.axhline(1 / self.way, color="black", lw=0.8, ls=":")
+        left.set(xlabel="last layer frozen", ylabel="accuracy")
+        for name, values in (("CCA", self.change.cca), ("CKA", self.change.cka)):
+            right.plot(self.layers, [values[layer] for layer in self.layers], "o-", label=name)
+        unrelated = self.change.permuted["cca"]
+        right.plot(self.layers, [unrelated[layer] for layer in self.layers], "o:", label="CCA of unrelated images")
+        right.set(xlabel="layer", ylabel="similarity", ylim=(0, 1.02))
+        right.legend(frameon=False)
+        return drawn
 
     def _kind(self, whole: float, frozen: float) -> str:
         if whole <= max(self.freezing[0].interval, 1e-6):  # a network that always gives one answer has no interval
@@ -113,7 +149,7 @@ def probe(
     first = next(iter(episodes), None)
     if first is None:
         raise ValueError(EMPTY)
-    if not has_labels(first):
+    if not has_labels(first.query_y):
         raise ValueError(
             f"a probe counts right answers and needs labels, got targets of {first.query_y.dtype}: for values, use "
             "`freezing` and `change` with their loss"

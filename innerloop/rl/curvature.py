@@ -66,7 +66,9 @@ class Adaptation:
         return {name: x.sum(0) for name, x in back.items()}
 
     def _less(self, moves: Mapping[str, Tensor], product: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: moves[name] - self.inner.lr * x for name, x in product.items()}
+        size = self.inner.lr
+        assert isinstance(size, int | float)  # all that meta-RL takes
+        return {name: moves[name] - size * x for name, x in product.items()}
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from innerloop.inner import InnerLoop, descend, last, loop_grad
+from innerloop.descent import descend, last, loop_grad
+from innerloop.inner import InnerLoop
 from innerloop.params import Params, chosen
 from innerloop.rl.advantages import Advantage, Samples, fit, samples, thinned
 from innerloop.rl.curvature import Adaptation, Fisher, flat, like
@@ -107,7 +108,9 @@ def adapt(
             return reinforce(policy.outputs({**fixed, **params}, part.observations), part)
 
         begin = {name: fixed[name] for name in adapting}
-        parts.append(last(descend(objective, begin, replace(inner, steps=1), gradient=loop_grad)))
+        assert isinstance(inner.lr, int | float)  # `check_plain`
+        steps = descend(objective, begin, 1, dict.fromkeys(begin, inner.lr), gradient=loop_grad)
+        parts.append(last(steps))
     return {**path, **{name: torch.cat([part[name] for part in parts]) for name in adapting}}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,9 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-_KEY = "innerloop.runs.checkpoint"
-_ADVICE = {  # by the name that a run gives a checkpoint
-    "last.safetensors": "Delete it to let the same train command begin anew; best.safetensors is another file.",
+_KEY, _SUM = "innerloop.runs.checkpoint", "innerloop.runs.checksum"
+_ADVICE = {  # by the name that a run gives a checkpoint; tests do what each says, and nothing is lost
+    "last.safetensors": "Delete it, and the same train command begins anew; what the run had found is kept beside it, "
+    "in earlier-1. Or use best.safetensors, which is another file.",
     "best.safetensors": "Delete it, and give the run's train command again: it goes on, and the next validation "
     "writes another.",
 }
@@ -58,7 +60,18 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
         OSError: the folder cannot be written, or the disk is full; an older checkpoint at `path` stays as it is.
     """
     on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_whole(path, save(on_cpu, {_KEY: json.dumps(metadata)}))
+    text = json.dumps(metadata)
+    write_whole(path, save(on_cpu, {_KEY: text, _SUM: _checksum(on_cpu, text)}))
+
+
+def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    """Of names, kinds, shapes and bytes of the tensors, and of what is said about them."""
+    found = hashlib.blake2b(text.encode(), digest_size=16)
+    for name in sorted(tensors):
+        value = tensors[name]
+        found.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -66,19 +79,26 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is cut off, or no checkpoint of innerloop.
+        ValueError: it is damaged, be it by one bit, or no checkpoint of innerloop.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}; a run's folder holds best.safetensors")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {})[_KEY])
-            return Checkpoint({name: file.get_tensor(name).clone() for name in file.keys()}, metadata)  # noqa: SIM118
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path} is cut off or not a checkpoint of innerloop ({type(error).__name__}: {error}). "
-            f"{_ADVICE.get(path.name, 'Use another checkpoint of the run, or train again.')}"
-        ) from error
+            said = file.metadata() or {}
+            text, wanted = said[_KEY], said[_SUM]
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            metadata = json.loads(text)
+    except (SafetensorError, KeyError, ValueError) as error:  # ValueError: of JSON, or of text
+        raise _damaged(path, f"cut off or not a checkpoint of innerloop ({type(error).__name__}: {error})") from error
+    if _checksum(tensors, text) != wanted:
+        raise _damaged(path, "damaged: its checksum is another one")
+    return Checkpoint(tensors, metadata)
+
+
+def _damaged(path: Path, how: str) -> ValueError:
+    advice = _ADVICE.get(path.name, "Use another checkpoint of the run, or train again.")
+    return ValueError(f"{path} is {how}. {advice}")
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
-from innerloop.runs.checkpoint import write_whole
+import msgspec
+from filelock import FileLock, Timeout
+
+from innerloop.runs.checkpoint import load_checkpoint, write_whole
 
 
 class Busy(ValueError):
     """Another process works in a run's folder."""
 
 
+_LEFT = re.compile(r"\.((last|best|at-\d+)\.safetensors|(spec|result)\.json)\.\d+\.part")
+"""What a process leaves that is killed while it writes a file of a run."""
+
+
 @contextmanager
 def claimed(out: Path, spec: Mapping[str, Any]) -> Iterator[None]:
     """Inside, the folder `out` belongs to this process and to a run with these settings; `iterations` may change.
 
-    A start that failed before anything was trained leaves nothing to protect: its settings are replaced.
+    A start that failed before anything was trained leaves nothing: neither the folder, if it was not there, nor its
+    settings.
 
     Raises:
         ValueError: it holds a trained run with other settings, or one whose spec.json is damaged.
@@ -32,58 +42,101 @@ def claimed(out: Path, spec: Mapping[str, Any]) -> Iterator[None]:
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file, where a run needs a folder. Choose another --out.")
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     out.mkdir(parents=True, exist_ok=True)
-    known = out / "spec.json"
-    with alone(out / ".lock", out):
-        for left in out.glob(".*.part"):  # by a process that was killed while it wrote
-            left.unlink()
+    known, lock = out / "spec.json", out / ".lock"
+    with alone(lock, out):
+        for left in out.glob(".*.part"):
+            if _LEFT.fullmatch(left.name):
+                left.unlink()
         here = json.loads(json.dumps(spec))
-        trained = (out / "result.json").exists() or any(out.glob("*.safetensors"))
-        there = read_json(known) if trained and known.exists() else None
+        there = _settings_of(out) if is_trained(out) else None
         if there is not None:
-            _compare(there, here, out)
+            _check_same(there, here, out)
         if there != here:
             write_whole(known, json.dumps(here, indent=1).encode())
-        yield
+        try:
+            yield
+        finally:
+            if not is_trained(out) and not any(out.glob("metrics.jsonl")):
+                known.unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
+                with suppress(OSError):  # something else is in it
+                    for folder in made:
+                        folder.rmdir()
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def _settings_of(out: Path) -> dict[str, Any] | None:
+    """Of the run in a folder: spec.json, or else what its last checkpoint or its result say."""
+    known, last, result = (out / name for name in ("spec.json", "last.safetensors", "result.json"))
+    if known.exists():
+        return read_json(known)
+    if last.exists():
+        return load_checkpoint(last).metadata.get("identity")
+    return read_json(result).get("spec") if result.exists() else None
+
+
+def is_trained(out: Path) -> bool:
+    """Whether a folder holds something to protect."""
+    return (out / "result.json").exists() or any(out.glob("*.safetensors"))
+
+
+def set_aside(out: Path, *names: str) -> Path | None:
+    """Move these files, where they are there, into a new folder earlier-1, earlier-2, ... of a run: nothing is lost."""
+    files = [path for name in names for path in sorted(out.glob(name))]
+    if not files:
+        return None
+    number = next(n for n in itertools.count(1) if not (out / f"earlier-{n}").exists())
+    aside = out / f"earlier-{number}"
+    aside.mkdir()
+    for path in files:
+        path.rename(aside / path.name)
+    return aside
+
+
+T = TypeVar("T")
+
+
+def read_json(path: Path, kind: type[T] = dict[str, Any]) -> T:
     """A file beside the weights of a run, which are whole without it.
 
     Raises:
         ValueError: it is damaged.
     """
     try:
-        values = json.loads(path.read_text())
-    except ValueError:  # no JSON, or no text
-        values = None
-    if not isinstance(values, dict):
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # no JSON, no text, or other fields than there should be
         raise ValueError(
-            f"{path} is damaged. Delete it and give the same command again: the weights lie in files of their own."
-        )
-    return values
+            f"{path} is damaged ({error}). Delete it and give the same command again: the weights, and the settings, "
+            "lie in files of their own."
+        ) from None
 
 
 @contextmanager
 def alone(lock: Path, where: Path) -> Iterator[None]:
-    """Inside, no other process holds the file `lock`, which stands for `where`.
+    """Inside, no other process holds the file `lock`, which stands for `where`; a dead process holds nothing.
 
     Raises:
         Busy: another process does.
     """
-    with open(lock, "w") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows: two processes in one place are the user's care
-            pass
-        except BlockingIOError as error:
-            raise Busy(f"another process is at work in {where}; wait for it, or choose another --out") from error
+    held = FileLock(lock, blocking=False)
+    try:
+        held.acquire()
+    except Timeout as error:
+        raise Busy(f"another process is at work in {where}; wait for it, or choose another --out") from error
+    try:
         yield
+    finally:
+        held.release()
 
 
-def _compare(there: dict[str, Any], here: dict[str, Any], out: Path) -> None:
+def _check_same(there: Mapping[str, Any], here: Mapping[str, Any], out: Path) -> None:
+    """Refuse settings that differ in more than the iterations.
+
+    Raises:
+        ValueError: they do.
+    """
+
     def value(settings: Mapping[str, Any], key: str) -> str:
         return repr(settings[key]) if key in settings else "the default"
 

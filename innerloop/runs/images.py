@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -117,7 +118,25 @@ def train_images_together(
 
 def result_of(spec: Spec, out: Path) -> dict[str, Any] | None:
     """The result of a run that is finished; None of one that is not, or of another one; see `trainer.finished`."""
-    return finished(out, spec.as_json())
+    result = finished(out, spec.as_json())
+    try:
+        msgspec.convert(result["test"] if result else {}, dict[str, Tested])
+    except msgspec.ValidationError as error:
+        raise ValueError(
+            f"{out / 'result.json'} is damaged (test: {error}). Delete it and give the same command again: the weights "
+            "lie in files of their own."
+        ) from None
+    return result
+
+
+class Tested(TypedDict):
+    """A score as JSON, in fractions."""
+
+    accuracy: float
+    interval: float | None  # half of the 95 % interval; not known of one episode
+    episodes: int
+    statistics: str  # whose normalised the query sets
+    per_step: list[float]  # accuracy after 0, 1, ... inner steps
 
 
 class FewShotImages:
@@ -279,8 +298,8 @@ def test_stream(bank: Bank, problem: FewShot, episodes: int, query: int) -> Epis
     return bank.episodes(problem.way, problem.shot, query, tasks=tasks, count=episodes // tasks)
 
 
-def score_dict(score: Score) -> dict[str, Any]:
-    """A score for JSON, in fractions."""
+def score_dict(score: Score) -> Tested:
+    """A score for JSON."""
     return {
         "accuracy": score.mean,
         "interval": number(score.interval),

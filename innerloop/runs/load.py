@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
+import msgspec
 from torch import nn
 
 from innerloop.runs.checkpoint import Checkpoint, load_checkpoint, load_weights
@@ -20,6 +21,15 @@ class Learner(NamedTuple):
     metadata: dict[str, Any]  # iteration, val_accuracy, statistics
 
 
+class _Metadata(TypedDict):
+    """What a network's checkpoint must say; it says more."""
+
+    spec: dict[str, Any]
+    shape: tuple[int, int, int]
+    classes: NotRequired[dict[str, list[str]]]
+    source: NotRequired[str | None]
+
+
 def best_of(path: Path) -> Path:
     """The checkpoint of a run's folder that validation chose; a file stays as it is."""
     return path / "best.safetensors" if path.is_dir() else path
@@ -32,10 +42,14 @@ def load_learner(path: Path) -> Learner:
         FileNotFoundError: there is none.
         ValueError: it is cut off, of another network, or the wrong file.
     """
-    folder, path = path, best_of(path)
+    folder = path = path.expanduser()
+    path = best_of(path)
     run = path.parent
     if not path.exists() and (run / "result.json").exists():
-        raise FileNotFoundError(f"{run} is a finished run without its {path.name}: delete the folder to train it again")
+        raise FileNotFoundError(
+            f"{run} is a finished run without its {path.name}: give its train command again, with another --out to "
+            "begin anew, or with this one to go on from its last weights"
+        )
     if not path.exists() and (folder / "last.safetensors").exists():
         raise FileNotFoundError(f"the run {folder} has not been validated yet: give its train command again to go on")
     return learner_from(load_checkpoint(path), path)
@@ -47,7 +61,11 @@ def learner_from(checkpoint: Checkpoint, path: Path) -> Learner:
     metadata = checkpoint.metadata
     if "spec" not in metadata or "shape" not in metadata:
         raise ValueError(f"{path} holds the state of a run, not a trained network; use best.safetensors beside it")
-    spec, shape = Spec.from_json(metadata["spec"]), tuple(metadata["shape"])
+    try:
+        known = msgspec.convert(metadata, _Metadata)
+        spec, shape = Spec.from_json(known["spec"]), known["shape"]
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used ({error}): train again, or use the innerloop that wrote it") from error
     model = spec.build(shape, way=len(tensors["head.bias"]) if "head.bias" in tensors else None)
     load_weights(model, tensors, path)
     return Learner(model.eval(), spec, shape, metadata)

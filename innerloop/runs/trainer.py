@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import warnings
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypedDict
 
 import torch
-from torch import Tensor
 
 from innerloop.device import device_name, repeatable
-from innerloop.runs.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint, write_whole
-from innerloop.runs.folder import Stop, claimed, read_json
+from innerloop.runs.checkpoint import Checkpoint, load_checkpoint, load_weights, write_whole
+from innerloop.runs.folder import Stop, claimed, read_json, set_aside
 from innerloop.runs.journal import Journal
 from innerloop.runs.problem import Problem, Validation
 from innerloop.runs.progress import Display
+from innerloop.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,6 @@ class Logging:
 
 class Interrupted(Exception):
     """The run stopped on request, in a state that goes on."""
-
-
-class Diverged(ValueError):
-    """A measured number or a weight is no number any more."""
 
 
 Start = Callable[[Mapping[str, Any]], Problem]
@@ -109,12 +106,13 @@ def training(
     stop: Stop,
 ) -> Training:
     """As `train`, iteration by iteration; it ends after the one in which `stop` is asked."""
+    if not os.access(folder, os.W_OK) and (result := finished(folder, identity)):
+        return result  # on a disk that is only read
     with claimed(folder, identity):
         if result := finished(folder, identity):
             return result
-        last = folder / "last.safetensors"
-        saved = load_checkpoint(last) if last.exists() else None
-        run = _Run(start(saved.metadata["problem"] if saved else {}), schedule, folder)
+        saved = _last_saved(folder)
+        run = Run(start(saved.metadata["problem"] if saved else {}), folder, identity)
         if saved:
             run.restore(saved)
         if run.iteration > schedule.iterations:
@@ -123,10 +121,35 @@ def training(
                 "another --out"
             )
         yield run.iteration
-        yield from _train(run, logging or Logging(), saved.metadata["metrics_bytes"] if saved else 0, stop)
-        result = _tested(run, identity)
+        yield from _train(run, schedule, logging or Logging(), saved.metadata["metrics_bytes"] if saved else 0, stop)
+        result = _tested(run, schedule, identity)
         write_whole(folder / "result.json", json.dumps(result, indent=1).encode())
         return result
+
+
+def _last_saved(folder: Path) -> Checkpoint | None:
+    """The last checkpoint, if there is one; without it a run begins anew, and what was found before is set aside."""
+    last, best = folder / "last.safetensors", folder / "best.safetensors"
+    if last.exists():
+        if not best.exists():  # of a finished run, perhaps
+            set_aside(folder, "result.json")
+        return load_checkpoint(last)
+    if aside := set_aside(folder, "best.safetensors", "at-*.safetensors", "result.json", "metrics.jsonl"):
+        warnings.warn(f"there is no {last}: the run begins anew; what was found before is in {aside}", stacklevel=2)
+    return None
+
+
+class Result(TypedDict):
+    """What result.json holds."""
+
+    spec: dict[str, Any]  # the settings
+    test: dict[str, Any]  # as the problem measured it
+    validation: dict[str, float | None]  # the one that chose the weights
+    selection: str  # how they were chosen
+    best_at: int  # the iteration of these weights
+    train_seconds: float
+    device: str
+    torch: str  # its version
 
 
 def finished(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -136,126 +159,14 @@ def finished(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None
         ValueError: the file is damaged.
     """
     path = folder / "result.json"
-    result = read_json(path) if path.exists() else {}
-    return result if result.get("spec") == json.loads(json.dumps(identity)) else None
+    if not (path.exists() and (folder / "best.safetensors").exists()):
+        return None
+    result: Any = read_json(path, Result)
+    return result if result["spec"] == json.loads(json.dumps(identity)) else None
 
 
-class _Best(NamedTuple):
-    at: int  # iteration
-    score: float
-    numbers: dict[str, float | None]
-
-
-@dataclass
-class _Run:
-    """How far a run is, and how it gets to disk and back."""
-
-    problem: Problem
-    schedule: Schedule
-    folder: Path
-    iteration: int = 0
-    seconds: float = 0.0
-    best: _Best | None = None
-    names: tuple[str, ...] = ()  # of what a step measures
-    block: list[Tensor] = field(default_factory=list[Tensor])  # (names,) for each step since the last line of metrics
-
-    def advance(self) -> None:
-        """Take one step."""
-        measured = self.problem.step(self.iteration + 1)
-        self.iteration += 1
-        self.names = tuple(measured)
-        self.block.append(torch.stack([value.detach().float() for value in measured.values()]))
-
-    def log(self, journal: Journal) -> dict[str, float]:
-        """Write one line: the means over the steps since the last line."""
-        self.check_finite()
-        means = dict(zip(self.names, torch.stack(self.block).mean(0).tolist(), strict=True))
-        self.block.clear()
-        journal.write(self.iteration, means)
-        return means
-
-    def validate(self, journal: Journal) -> Validation | None:
-        """Write a validation down, and the weights if they are the best so far."""
-        self.check_finite()
-        found = self.problem.validate()
-        if found is None:
-            return None
-        journal.write(self.iteration, found.numbers)
-        if self.best is None or found.score > self.best.score:
-            self.choose(found)
-        return found
-
-    def choose(self, found: Validation) -> None:
-        """Make these weights the best."""
-        self.best = _Best(self.iteration, found.score, found.numbers)
-        self._save_network("best", found.numbers)
-
-    def keep(self) -> None:
-        """Write the weights of this iteration, to stay."""
-        self.check_finite()
-        self._save_network(f"at-{self.iteration}", {})
-
-    def _save_network(self, name: str, numbers: Mapping[str, Any]) -> None:
-        metadata = self.problem.metadata() | {"iteration": self.iteration, **numbers}
-        save_checkpoint(self.folder / f"{name}.safetensors", self.problem.network.state_dict(), metadata)
-
-    def check_finite(self) -> None:
-        """Refuse to go on, or to save, once a number or a weight is not finite."""
-        weights = torch.stack([p.isfinite().all() for p in self.problem.network.parameters()]).all()
-        fine = torch.stack(self.block).isfinite() if self.block else weights.new_ones(1, 1)
-        if weights and fine.all():
-            return
-        bad = int(fine.all(1).int().argmin())  # the first of them
-        what = f"iteration {self.iteration} made a weight"
-        if not fine.all():
-            name = self.names[int(fine[bad].int().argmin())]
-            what = f"the {name} of iteration {self.iteration - len(fine) + 1 + bad} is"
-        last = self.folder / "last.safetensors"
-        good = f"The last good checkpoint is {last}" if last.exists() else "There is no checkpoint yet"
-        raise Diverged(f"{what} not finite. {good}; {self.problem.remedy}.")
-
-    def save(self, journal: Journal) -> None:
-        """Write all that a resumed run needs."""
-        self.check_finite()
-        tensors = {f"network.{name}": value for name, value in self.problem.network.state_dict().items()}
-        tensors |= {f"state.{name}": value for name, value in self.problem.state().items()}
-        if self.block:
-            tensors["block"] = torch.stack(self.block)
-        metadata = {"iteration": self.iteration, "seconds": self.seconds, "best": self.best, "names": self.names}
-        metadata |= {"problem": self.problem.metadata(), "metrics_bytes": journal.size()}
-        save_checkpoint(self.folder / "last.safetensors", tensors, metadata)
-
-    def restore(self, saved: Checkpoint) -> None:
-        """Go back to a checkpoint."""
-        tensors, metadata = saved
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-        load_weights(self.problem.network, part("network."), self.folder / "last.safetensors")
-        self.problem.restore(part("state."))
-        self.iteration, self.seconds, self.names = metadata["iteration"], metadata["seconds"], tuple(metadata["names"])
-        self.best = _Best(*metadata["best"]) if metadata["best"] else None
-        device = next(self.problem.network.parameters()).device
-        self.block = list(tensors["block"].to(device)) if "block" in tensors else []
-        self._refresh_best()
-
-    def _refresh_best(self) -> None:
-        """Tell the best checkpoint what its problem has become, such as where data lie; forget one that is lost."""
-        path = self.folder / "best.safetensors"
-        if not path.exists():
-            if self.best:
-                warnings.warn(f"{path} is lost; the best of the validations from here on takes its place", stacklevel=2)
-                self.best = None
-            return
-        tensors, metadata = load_checkpoint(path)
-        now = metadata | json.loads(json.dumps(self.problem.metadata()))
-        if now != metadata:
-            save_checkpoint(path, tensors, now)
-
-
-def _train(run: _Run, logging: Logging, written: int, stop: Stop) -> Generator[int, None, None]:
-    schedule, title = run.schedule, run.problem.title
+def _train(run: Run, schedule: Schedule, logging: Logging, written: int, stop: Stop) -> Generator[int, None, None]:
+    title = run.problem.title
     journal, tensorboard = Journal(run.folder, written), run.folder if logging.tensorboard else None
     begun, saved = time.monotonic() - run.seconds, time.monotonic()
     with journal, Display(title, schedule.iterations, run.iteration, tensorboard) as display, stop:
@@ -282,14 +193,14 @@ def _train(run: _Run, logging: Logging, written: int, stop: Stop) -> Generator[i
             yield run.iteration
 
 
-def _tested(run: _Run, identity: Mapping[str, Any]) -> dict[str, Any]:
+def _tested(run: Run, schedule: Schedule, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Test the best checkpoint; without a validation, the last weights."""
     if run.best is None:
         run.choose(Validation(0.0, {}))
     assert run.best is not None
     path = run.folder / "best.safetensors"
     load_weights(run.problem.network, load_checkpoint(path).tensors, path)
-    validations = max(-(-run.schedule.iterations // run.schedule.val_every), 1) if run.best.numbers else 0
+    validations = max(-(-schedule.iterations // schedule.val_every), 1) if run.best.numbers else 0
     return {
         "spec": json.loads(json.dumps(identity)),
         "test": run.problem.test(),

@@ -189,7 +189,8 @@ def test_a_finished_run_says_that_its_images_have_changed(lost, tmp_path):
     later = (out / "result.json").stat().st_mtime + 5
     os.utime(taken.parent, (later, later))
     assert call(*words).err.splitlines()[1] == (
-        f"images in {pictures} have changed since: learn them with another --out, or go on with more --iterations"
+        f"images in {pictures} have changed since: another --out learns all of them; more --iterations here go on with "
+        "the classes that this run began with, and with what was added to train/"
     )
 
 

@@ -173,7 +173,7 @@ def test_a_deleted_run_is_trained_again_once_an_answer_needs_it(what, maml, whol
     assert carry(asked, copied).trained == []
 
 
-@pytest.mark.parametrize("lost", ["best.safetensors", "at-{}.safetensors"])
+@pytest.mark.parametrize("lost", ["at-{}.safetensors"])
 def test_a_run_that_lost_a_checkpoint_says_what_to_delete(lost, maml, copied, carry):
     asked = [Accuracy(maml, frozen=1), Accuracy(maml, frozen=1, at=maml.schedule.keep)]
     for question in asked:

@@ -12,8 +12,9 @@ import torch
 from innerloop.runs import images
 from innerloop.runs.config import Spec
 from innerloop.runs.images import Compute, FewShotImages, train_images, train_images_together
+from innerloop.runs.run import Diverged
 from innerloop.runs.together import Apart
-from innerloop.runs.trainer import Diverged, Interrupted, Logging
+from innerloop.runs.trainer import Interrupted, Logging
 
 CPU, SEEDS = Compute(device="cpu"), (0, 1, 2)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from innerloop.inner import chosen
 from innerloop.models.few_shot import conv_same
+from innerloop.params import chosen
 from innerloop.runs.presets import FOLDER, PRESETS, preset, usual_lr
 from innerloop.runs.settings import flat
 

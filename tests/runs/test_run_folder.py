@@ -54,10 +54,14 @@ def test_where_nothing_was_trained_other_settings_are_taken(tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
-    (tmp_path / ".last.safetensors.123.part").write_text("half")
-    (tmp_path / "mine.part").write_text("a user's")
+    for name in (".last.safetensors.123.part", ".at-20.safetensors.7.part", ".spec.json.9.part"):
+        (tmp_path / name).write_text("half")
+    for name in ("mine.part", ".video.mp4.part", ".mine.safetensors.123.part"):
+        (tmp_path / name).write_text("a user's")
     with claimed(tmp_path, {}):
-        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "mine.part", "spec.json"]
+        assert {path.name for path in tmp_path.iterdir()} == {
+            ".lock", "mine.part", ".video.mp4.part", ".mine.safetensors.123.part", "spec.json",
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -112,6 +112,7 @@ class Killed(BaseException):
     """As good as a kill: nothing in innerloop catches it."""
 
 
+@pytest.mark.filterwarnings("ignore:.*the run begins anew")  # killed after its first best, before its first last
 @pytest.mark.parametrize("kind", ["killed", "full disk"])
 def test_stopped_at_any_write_it_goes_on_to_the_same_bits(kind, pictures, whole, tmp_path, monkeypatch):
     """Every start may write a few times, and then fails."""
@@ -349,17 +350,74 @@ def test_two_processes_in_one_folder_are_refused(pictures, whole):
     assert said == f"another process is at work in {whole}; wait for it, or choose another --out"
 
 
-def test_a_truncated_checkpoint_is_named(pictures, tmp_path):
+def test_a_truncated_checkpoint_is_named_and_can_go(pictures, whole, tmp_path):
     out = tmp_path / "run"
     with stopped_at(3, signal.SIGINT):
         train(pictures, out)
     path = out / "last.safetensors"
     path.write_bytes(path.read_bytes()[:-7])
+    metrics, best = (out / "metrics.jsonl").read_bytes(), (out / "best.safetensors").read_bytes()
     said = complaint(train(pictures, out))
     assert said.startswith(f"{path} is cut off or not a checkpoint of innerloop")
-    assert said.endswith("Delete it to let the same train command begin anew; best.safetensors is another file.")
+    assert said.endswith(
+        "Delete it, and the same train command begins anew; what the run had found is kept beside it, in earlier-1. "
+        "Or use best.safetensors, which is another file."
+    )
     path.unlink()
+    with pytest.warns(UserWarning, match=f"no {path}: the run begins anew; what was found before is in .*earlier-1"):
+        assert train(pictures, out).code == 0
+    same_run(out, whole)
+    assert (out / "earlier-1" / "metrics.jsonl").read_bytes() == metrics
+    assert (out / "earlier-1" / "best.safetensors").read_bytes() == best
+
+
+@pytest.mark.parametrize("name", ["last.safetensors", "best.safetensors"])
+def test_one_flipped_bit_is_noticed(name, whole, tmp_path):
+    path = tmp_path / name
+    data = bytearray((whole / name).read_bytes())
+    begin = 8 + int.from_bytes(data[:8], "little")  # of the tensors
+    for place in (begin, (begin + len(data)) // 2, len(data) - 1):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        with pytest.raises(ValueError, match=f"{path} is damaged: its checksum is another one. Delete it, and"):
+            load_checkpoint(path)
+    path.write_bytes(bytes(data).replace(b"0.4", b"0.5", 1))
+    with pytest.raises(ValueError, match="its checksum is another one"):
+        load_checkpoint(path)
+
+
+def test_a_finished_run_that_loses_its_best_checkpoint_goes_on_from_its_last(pictures, whole, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "best.safetensors").unlink()
+    with pytest.warns(UserWarning, match="is lost; the best of the validations from here on takes its place"):
+        assert train(pictures, out).code == 0
+    assert load_checkpoint(out / "best.safetensors").metadata["iteration"] == 7
+    assert (out / "earlier-1" / "result.json").read_bytes() == (whole / "result.json").read_bytes()
+
+
+def test_without_its_spec_other_settings_are_refused_all_the_same(pictures, tmp_path):
+    out = tmp_path / "run"
+    with stopped_at(3, signal.SIGINT):
+        train(pictures, out)
+    (out / "spec.json").unlink()
+    said = complaint(train(pictures, out, lr=0.3))
+    assert "holds a run with other settings (lr: 0.4 there, 0.3 now)" in said
     assert train(pictures, out).code == 0
+
+
+def test_a_finished_run_on_a_disk_that_is_only_read_shows_its_result(pictures, whole, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(trainer, "claimed", lambda *_: pytest.fail("it writes"))
+    assert [line.split()[0] for line in train(pictures, whole).out.splitlines()] == ["anil", "nil"]
+
+
+def test_a_start_that_failed_leaves_no_folder(pictures, tmp_path):
+    complaint(train(pictures, tmp_path / "a" / "run", way=4))
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("")
+    complaint(train(pictures, tmp_path / "mine", way=4))
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes"]
 
 
 @pytest.mark.parametrize("at", [4, 7])  # with validations to come, and at the end
@@ -383,7 +441,8 @@ def test_a_finished_run_without_a_checkpoint_says_so(whole, tmp_path):
     shutil.copytree(whole, out)
     (out / "best.safetensors").unlink()
     assert complaint(call("evaluate", out)) == (
-        f"{out} is a finished run without its best.safetensors: delete the folder to train it again"
+        f"{out} is a finished run without its best.safetensors: give its train command again, with another --out to "
+        "begin anew, or with this one to go on from its last weights"
     )
 
 
@@ -401,12 +460,30 @@ def test_a_damaged_side_file_is_named_and_can_go(name, damage, pictures, whole, 
     out = tmp_path / "run"
     shutil.copytree(whole, out)
     (out / name).write_bytes(damage)
-    assert complaint(train(pictures, out)) == (
-        f"{out / name} is damaged. Delete it and give the same command again: the weights lie in files of their own."
+    said = complaint(train(pictures, out))
+    assert said.startswith(f"{out / name} is damaged (")
+    assert said.endswith(
+        "Delete it and give the same command again: the weights, and the settings, lie in files of their own."
     )
     (out / name).unlink()
     assert train(pictures, out).code == 0
     same_run(out, whole)
+
+
+def test_garbage_among_the_metrics_is_said_and_set_aside(pictures, tmp_path):
+    out = tmp_path / "run"
+    with stopped_at(5, signal.SIGINT):
+        train(pictures, out)
+    metrics = out / "metrics.jsonl"
+    garbage = metrics.read_bytes()[:-20].replace(b'"loss"', b"\xff loss") + b"x" * 20
+    metrics.write_bytes(garbage)
+    with pytest.warns(UserWarning, match=f"lines of {metrics} are lost .what stood there is in .*earlier-1"):
+        assert train(pictures, out).code == 0
+    assert (out / "earlier-1" / "metrics.jsonl").read_bytes() == garbage
+    assert [set(line) for line in lines(metrics)[-2:]] == [
+        {"iteration", "loss", "accuracy"},
+        *[set(lines(metrics)[-1])],
+    ]
 
 
 @pytest.mark.parametrize(("left", "kept"), [(None, []), (0, []), (1, []), (-1, [2, 3])])  # bytes, whole lines
