@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -85,7 +86,7 @@ class Accuracy:
         return NIL(way=self.run.problem.way) if self.nil else freeze(self.run.inner.test_rule(), *body)
 
 
-def _score(score: dict[str, Any]) -> Scored:
+def _score(score: Mapping[str, Any]) -> Scored:
     return Scored(score["accuracy"], score["interval"], score["episodes"], score["statistics"])
 
 

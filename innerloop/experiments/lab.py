@@ -55,10 +55,15 @@ class Lab:
             FileNotFoundError: the run, or its checkpoint at this iteration, is not there.
         """
         folder = self.store / run.name
+        name = f"at-{at}.safetensors" if at else "best.safetensors"
+        if not (folder / name).exists() and (folder / "result.json").exists():
+            raise FileNotFoundError(
+                f"{folder} is a finished run without its {name}: move the folder away to have it trained again"
+            )
         if at is None or at == 0:
             learner = load_learner(folder)
             return (learner.model if at is None else run.build(learner.shape).eval()).to(self.device)
-        return load_learner(folder / f"at-{at}.safetensors").model.to(self.device)
+        return load_learner(folder / name).model.to(self.device)
 
     def images(self, run: Spec) -> Bank:
         """The test classes of a run's data."""

@@ -13,6 +13,7 @@ import torch
 from innerloop.rl import config as policies
 from innerloop.runs import config as images
 from innerloop.runs.images import Compute, train_images
+from innerloop.runs.images import result_of as images_result
 from innerloop.runs.policies import train_policy
 from innerloop.runs.sources import Source
 from innerloop.runs.trainer import finished
@@ -90,7 +91,7 @@ def result_of(run: Run, folder: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: the file is damaged.
     """
-    return finished(folder, as_json(run))
+    return images_result(run, folder) if isinstance(run, images.Spec) else finished(folder, as_json(run))
 
 
 @train.register
