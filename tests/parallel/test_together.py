@@ -60,6 +60,7 @@ def test_seeds_that_train_as_one_are_the_runs_that_they_are_alone(spec, alone, t
     assert together(spec, tmp_path) == results, "finished runs are not trained again"
 
 
+@pytest.mark.slow
 def test_stopped_together_they_go_on_together_and_alone(spec, alone, tmp_path, monkeypatch):
     asked = 0
 
@@ -83,6 +84,7 @@ def test_stopped_together_they_go_on_together_and_alone(spec, alone, tmp_path, m
         like(tmp_path / str(seed), alone / str(seed))
 
 
+@pytest.mark.slow
 def test_one_that_diverges_leaves_the_others_alone(spec, alone, tmp_path, monkeypatch):
     def broken(self, number, real=FewShotImages.step):
         measured = real(self, number)
