@@ -495,7 +495,7 @@ def test_a_corrupt_image_is_named_and_can_be_skipped(pictures, tmp_path):
         ),
         (["--size", 12, "--network", "resnet12"], "images of 12 pixels are too small for 4 poolings by 2"),
         (["--test-query", 0], "test_query must be at least 1, got 0"),
-        (["--chunk-size", 0], "chunk_size must be at least 1"),
+        (["--chunk-size", 0], "chunk_size must be a whole number from 1"),
         (["--source", "x"], "takes no source, only fractions, "),
         (["--clip", -1], "clip must be above 0, got -1.0"),
         (["--way", 0], "way must be at least 1, got 0"),
