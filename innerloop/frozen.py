@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from innerloop.choices import Statistics
 from innerloop.embedding import check_alone
 from innerloop.heads import Prototypes, Ridge
 from innerloop.inner import InnerLoop
-from innerloop.norm import Statistics
 from innerloop.predictors import NIL, features
 from innerloop.tasks import Episodes
 

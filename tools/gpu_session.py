@@ -47,9 +47,9 @@ from innerloop.device import device_name, tune_cpu
 from innerloop.paper.scales import MINI1, MINI5, OMNI1, OMNI5, SCALES, Regime, training
 from innerloop.runs.checkpoint import write_whole
 from innerloop.runs.config import Spec
-from innerloop.runs.images import Compute, result_of, train_images, train_images_together
-from innerloop.runs.sources import Source
-from innerloop.runs.trainer import Interrupted, Logging
+from innerloop.runs.images import result_of, train_images, train_images_together
+from innerloop.runs.means import Compute, Source
+from innerloop.runs.schedule import Interrupted, Logging
 
 ROOT = Path(__file__).parents[1]
 SEEDS, KEPT_EVERY = 3, 10.0  # runs at once; seconds between two session.tar

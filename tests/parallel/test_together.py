@@ -11,10 +11,11 @@ import torch
 
 from innerloop.runs import images
 from innerloop.runs.config import Spec
-from innerloop.runs.images import Compute, FewShotImages, train_images, train_images_together
+from innerloop.runs.images import FewShotImages, train_images, train_images_together
+from innerloop.runs.means import Compute
 from innerloop.runs.run import Diverged
+from innerloop.runs.schedule import Interrupted, Logging
 from innerloop.runs.together import Apart
-from innerloop.runs.trainer import Interrupted, Logging
 
 CPU, SEEDS = Compute(device="cpu"), (0, 1, 2)
 

@@ -15,8 +15,9 @@ import torch
 
 from innerloop.outer import meta_train
 from innerloop.runs.images import first_weights, training_stream
+from innerloop.runs.means import Source
 from innerloop.runs.presets import preset
-from innerloop.runs.sources import Source, open_data
+from innerloop.runs.sources import open_data
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 
