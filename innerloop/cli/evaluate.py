@@ -103,7 +103,7 @@ class Evaluate:
         query = problem.queries if self.query is None else self.query
         episodes = problem.test_episodes if self.episodes is None else self.episodes
         stream = test_stream(bank, problem, episodes, query)
-        score = evaluate(model.to(device), stream, predictor, chunk_size=self.compute.chunk_size)
+        score = evaluate(model.to(device), stream, predictor, chunk_size=self.compute.chunk_size, progress=True)
         if self.json:
             print(json.dumps(score_dict(score)))
             return

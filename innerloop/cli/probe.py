@@ -81,6 +81,7 @@ class ProbeCommand:
             asked.inner.test_rule(),
             compared=test_stream(bank, asked.problem, self.compared, query),
             chunk_size=self.compute.chunk_size,
+            progress=True,
         )
         _draw(found, self.out)
         say(f"figure: {self.out}")

@@ -26,6 +26,7 @@ from innerloop.parallel.step import Measured, OuterStep
 from innerloop.parallel.together import Together
 from innerloop.params import chosen
 from innerloop.predictors import NIL, Predictor
+from innerloop.progress import watched
 from innerloop.runs.checkpoint import load_checkpoint, load_weights, pack_optimizer, unpack_optimizer
 from innerloop.runs.config import FewShot, Spec
 from innerloop.runs.folder import Stop
@@ -211,7 +212,9 @@ class FewShotImages:
         predictors: dict[str, Predictor] = {self.spec.inner.algorithm: rule} if rule.adapt else {}
         predictors |= {"nil": NIL(way=self.spec.problem.way)}
         return {
-            name: score_dict(evaluate(self.network, self._test, predictor, chunk_size=self._chunk_size))
+            name: score_dict(
+                evaluate(self.network, watched(self._test, f"test, {name}"), predictor, chunk_size=self._chunk_size)
+            )
             for name, predictor in predictors.items()
         }
 

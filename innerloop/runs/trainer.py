@@ -147,8 +147,10 @@ def _train(run: Run, schedule: Schedule, logging: Logging, written: int, stop: S
             if run.iteration % schedule.log_every == 0 or ends:
                 display.trained(run.iteration, run.log(journal))
             validates = run.iteration % schedule.val_every == 0 or ends
-            if validates and (found := run.validate(journal)):
-                display.validated(run.iteration, found.numbers)
+            if validates:
+                display.validates()
+                if found := run.validate(journal):
+                    display.validated(run.iteration, found.numbers)
             if schedule.keep and run.iteration % schedule.keep == 0:
                 run.keep()
             if validates or stop.asked or time.monotonic() - saved > logging.checkpoint_seconds:

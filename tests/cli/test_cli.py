@@ -555,6 +555,19 @@ def test_a_command_line_that_is_none(arguments, said):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["trian"], "train"),
+        (["rl", "tran"], "train"),
+        (["train", "omniglot-20way-1shto"], "omniglot-20way-1shot"),
+        (["data", "check", "omniglto"], "omniglot"),
+    ],
+)
+def test_a_mistyped_name_asks_for_the_nearest(arguments, meant):
+    assert complaint(call(*arguments)).partition("Did you mean ")[2].startswith(f"'{meant}'?")
+
+
+@pytest.mark.parametrize(
     ("arguments", "shown"),
     [
         ([], ["demo", "train", "evaluate", "classify", "data"]),

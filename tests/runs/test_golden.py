@@ -1,8 +1,8 @@
 """The presets' first episode, first weights and first losses, noted when the paper's runs at small scale were made.
 
 golden.json has hashes of the four tensors of the first batch and of the first weights, bit for bit, and 20 losses on
-one thread: MAML's in single precision, ANIL's in double, since large inner steps of the head alone make of the last bit of
-single precision a hundredth within 20 steps. The dearest have fewer of them compared.
+one thread: MAML's in single precision, ANIL's in double, since large inner steps of the head alone make a hundredth of
+single precision's last bit within 20 steps. The dearest have fewer of them compared.
 """
 
 from __future__ import annotations
