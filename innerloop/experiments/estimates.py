@@ -13,7 +13,7 @@ def rates(trainings: Iterable[Training]) -> dict[Run, float]:
     """Seconds an iteration, validations included, of runs that differ in their seed alone (they stand for seed 0)."""
     found: dict[Run, list[float]] = {}
     for training in trainings:
-        if training.seconds and training.done:
+        if training.seconds is not None and training.done:
             found.setdefault(of_any_seed(training.spec), []).append(training.seconds / training.done)
     return {run: fmean(each) for run, each in found.items()}
 
@@ -23,7 +23,7 @@ def seconds_left(training: Training, rates: Mapping[Run, float]) -> float | None
     left = iterations_of(training.spec) - training.done
     if not training.needed or not left:
         return 0.0
-    if training.seconds and training.done:
+    if training.seconds is not None and training.done:
         return left * training.seconds / training.done
     rate = rates.get(of_any_seed(training.spec))
     return None if rate is None else left * rate

@@ -273,7 +273,7 @@ def test_importing_the_paper_reads_and_writes_nothing(tmp_path):
         "opened = []\n"
         "sys.addaudithook(lambda event, about: opened.append(str(about[0])) if event == 'open' else None)\n"
         "import innerloop.paper\n"
-        "print('matplotlib' in sys.modules, *[name for name in opened if not name.endswith(('.py', '.pyc'))])"
+        "print('matplotlib' in sys.modules, *[name for name in opened if not name.endswith(('.py', '.pyc', '.pyi'))])"
     )
     command = [sys.executable, "-W", "error", "-c", code]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
