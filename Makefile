@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/innerloop demo
 
 test: $(VENV)/installed lint
-	$(PY) -m pytest $(if $(ALL),-m "")
+	$(PY) -m pytest -n auto --dist loadfile $(if $(ALL),-m "")
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

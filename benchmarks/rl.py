@@ -23,8 +23,9 @@ import innerloop
 from innerloop.device import cpu_name
 from innerloop.rl.config import Learning, Settings
 from innerloop.rl.meta import Collected, Outer, Seconds, collect, improve
+from innerloop.rl.options import Trpo
 from innerloop.rl.policy import Policy
-from innerloop.rl.trpo import Trpo, conjugate_gradient, line_search
+from innerloop.rl.trpo import conjugate_gradient, line_search
 
 
 def main() -> None:

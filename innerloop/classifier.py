@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop.choices import Statistics
 from innerloop.data import data_set
 from innerloop.data.episodes import as_floats
 from innerloop.data.labelled import as_array, in_order, pairs
@@ -22,10 +23,10 @@ from innerloop.device import pick_device
 from innerloop.frozen import USUAL, Answer, Rule, answering, check_rule
 from innerloop.inner import adapt
 from innerloop.models import backbone, input_of
-from innerloop.norm import Statistics, check_norms, check_statistics, query_outputs
+from innerloop.norm import check_norms, check_statistics, query_outputs
 from innerloop.predictors import NIL
 from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
-from innerloop.runs.load import Learner, learner_from, load_learner
+from innerloop.runs.load import Learner, learner_from, load
 
 Method = Literal["auto", "head", "nil"]
 
@@ -172,7 +173,7 @@ class FewShotClassifier:
         """
         path = Path(path).expanduser()
         if path.is_dir():
-            return cls(load_learner(path), **settings)
+            return cls(load(path), **settings)
         tensors, metadata = checkpoint = load_checkpoint(path)
         if "classifier" not in metadata:
             return cls(learner_from(checkpoint, path), **settings)

@@ -16,10 +16,11 @@ from innerloop.device import pick_device
 from innerloop.evaluation import Score, evaluate
 from innerloop.predictors import NIL
 from innerloop.runs.checkpoint import write_whole
-from innerloop.runs.images import Compute, score_dict, test_stream, train_images
-from innerloop.runs.load import Learner, load_learner
+from innerloop.runs.images import score_dict, test_stream, train_images
+from innerloop.runs.load import Learner, load
+from innerloop.runs.means import Compute, Source
 from innerloop.runs.presets import preset
-from innerloop.runs.sources import Source, open_data
+from innerloop.runs.sources import open_data
 
 BODY = ("block1", "block2", "block3", "block4")
 
@@ -50,7 +51,7 @@ def demo(out: Path, compute: Compute) -> Demo:
     for algorithm in ("maml", "anil"):
         spec = base.where(algorithm=algorithm)
         train_images(spec, out / f"{algorithm}-{spec.key}", compute)
-        learners[algorithm] = load_learner(out / f"{algorithm}-{spec.key}")
+        learners[algorithm] = load(out / f"{algorithm}-{spec.key}")
     problem = base.problem
     bank = open_data(problem, Source()).test
     stream = test_stream(bank, problem, problem.test_episodes, problem.queries)

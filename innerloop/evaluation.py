@@ -14,6 +14,7 @@ from innerloop.norm import describe_statistics
 from innerloop.outer import task_losses
 from innerloop.params import resting
 from innerloop.predictors import Predictor, bind
+from innerloop.progress import watched
 from innerloop.show import figure, table
 from innerloop.tasks import Episodes, check_episodes
 from innerloop.trees import rows
@@ -85,10 +86,12 @@ def evaluate(
     *,
     chunk_size: int | None = None,
     every_step: bool = True,
+    progress: bool = False,
 ) -> Score:
     """Test a predictor: accuracy and loss on the query set of every episode, after every inner step or the last alone.
 
     The model is in eval mode meanwhile, so dropout rests; `TaskNorm` works the same in both modes.
+    With `progress` a terminal shows a bar.
 
     Raises:
         ValueError: there are no episodes.
@@ -97,7 +100,7 @@ def evaluate(
     right: list[Tensor | None] = []
     bound = bind(model, predictor)
     with resting(model):
-        for batch in episodes:
+        for batch in watched(episodes, "episodes", progress):
             batch = check_episodes(batch, query_y=True)
             outputs = bound(batch, chunk_size=chunk_size, every_step=every_step)
             losses.append(torch.stack([task_losses(predictor.loss, step, batch.query_y) for step in rows(outputs)]))

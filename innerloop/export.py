@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop.choices import Statistics
 from innerloop.classifier import FewShotClassifier
 from innerloop.data.episodes import as_floats
 from innerloop.embedding import check_alone
 from innerloop.frozen import Rule, answering
 from innerloop.heads import Prototypes, Ridge
-from innerloop.norm import Statistics, settled
+from innerloop.norm import settled
 from innerloop.params import children
 from innerloop.predictors import NIL
 

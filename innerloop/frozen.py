@@ -10,10 +10,10 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from innerloop.choices import Statistics
 from innerloop.embedding import check_alone
 from innerloop.heads import Prototypes, Ridge
 from innerloop.inner import InnerLoop
-from innerloop.norm import Statistics
 from innerloop.predictors import NIL, features
 from innerloop.tasks import Episodes
 

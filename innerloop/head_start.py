@@ -12,15 +12,14 @@ With the last three a head has as many outputs as the task has classes, whatever
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from innerloop.choices import HeadStart
 from innerloop.params import Params
 from innerloop.trees import Tree
-
-HeadStart = Literal["learnt", "zero", "shared", "prototypes"]
 
 
 def head_parts(model: nn.Module, head: str, start: HeadStart) -> tuple[str, str | None]:

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop.choices import Statistics
 from innerloop.inner import Loss
-from innerloop.norm import Statistics, check_statistics
+from innerloop.norm import check_statistics
 from innerloop.predictors import by_features
 from innerloop.tasks import Episodes
 

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.bound import Bound, bound_to
+from innerloop.choices import HeadStart, Statistics
 from innerloop.descent import Optimizer, StepSizes, check_step_sizes
-from innerloop.head_start import HeadStart
-from innerloop.norm import Statistics, check_statistics, settled
+from innerloop.norm import check_statistics, settled
 from innerloop.params import lock_of
 from innerloop.tasks import Episodes
 from innerloop.trees import Tree, as_tree

@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from threading import local
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop.choices import Statistics
 from innerloop.kernels.batch_norm import halved, standardise
 from innerloop.trees import Tree, each, joined, length, run
-
-Statistics = Literal["query", "support", "image"]
 
 
 class _Scope(local):

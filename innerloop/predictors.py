@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop.choices import Statistics
 from innerloop.head_start import into
 from innerloop.inner import Loss
 from innerloop.kernels.function import in_transform
-from innerloop.norm import Statistics, check_norms, check_statistics, query_outputs
+from innerloop.norm import check_norms, check_statistics, query_outputs
 from innerloop.params import children, is_chain, lock_of
 from innerloop.recall import recalled, waiting
 from innerloop.split import check_seen

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.accuracy import check_targets
+from innerloop.choices import Statistics
 from innerloop.descent import StepSize, sizes_for
 from innerloop.head_start import into
 from innerloop.kernels.function import in_transform
-from innerloop.norm import GATHERS, NO_SUPPORT, Statistics, check_norms
+from innerloop.norm import GATHERS, NO_SUPPORT, check_norms
 from innerloop.params import Params, as_copies, as_function, cut, lock_of, names_of
 from innerloop.recall import waiting
 from innerloop.trees import Tree, each, leaves, pytree, read_by, run

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from innerloop.algorithms import anil, boil, fomaml, freeze, maml
+from innerloop.choices import Statistics
 from innerloop.inner import InnerLoop
 from innerloop.models import ConvBlock, conv4, mini_imagenet_net, mlp, omniglot_net
-from innerloop.norm import Statistics, TaskNorm
+from innerloop.norm import TaskNorm
 from innerloop.tasks import Episodes
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -8,7 +8,8 @@ from PIL import Image
 from innerloop import demo
 from innerloop.cli.demo import DemoCommand
 from innerloop.runs.config import Spec
-from innerloop.runs.images import Compute, score_dict
+from innerloop.runs.images import score_dict
+from innerloop.runs.means import Compute
 
 ROWS = [
     "MAML", "MAML, block 1 frozen", "MAML, block 1 to 2 frozen", "MAML, block 1 to 3 frozen", "MAML, body frozen",

@@ -47,7 +47,7 @@ def my_images(tmp_path, monkeypatch) -> Path:
             Image.fromarray(pixels).save(folder / f"{i}.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(innerloop, "tune_cpu", lambda: None)  # it would change the tests' whole process
-    monkeypatch.setattr(cli, "tune_cpu", lambda: None)
+    monkeypatch.setattr("innerloop.device.tune_cpu", lambda: None)
     return tmp_path / "my_images"
 
 
@@ -66,7 +66,7 @@ def test_python_runs(page):
 def test_commands_parse(page, monkeypatch):
     """Every `innerloop ...` line is a command that exists, with options that exist."""
     ran = []
-    for command in cli.COMMANDS.values():
+    for command in (listed.load() for listed in cli.COMMANDS.values()):
         monkeypatch.setattr(command, "run", lambda self: ran.append(self))
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # which main changes
     lines = "\n".join(blocks(page, "console", "bash", "sh")).splitlines()

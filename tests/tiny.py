@@ -70,7 +70,7 @@ def call(*arguments: object) -> Outcome:
     argv = ["innerloop", *map(str, arguments)]
     with (
         mock.patch.object(sys, "argv", argv),
-        mock.patch.object(cli, "tune_cpu"),
+        mock.patch("innerloop.device.tune_cpu"),
         mock.patch.object(warnings, "formatwarning", warnings.formatwarning),
         redirect_stdout(out),
         redirect_stderr(err),

@@ -44,12 +44,12 @@ import torch
 
 from benchmarks import check_device, on_device
 from innerloop.device import device_name, tune_cpu
-from innerloop.paper.scales import MINI1, MINI5, OMNI1, OMNI5, SCALES, Regime
+from innerloop.paper.scales import MINI1, MINI5, OMNI1, OMNI5, SCALES, Regime, training
 from innerloop.runs.checkpoint import write_whole
 from innerloop.runs.config import Spec
-from innerloop.runs.images import Compute, result_of, train_images, train_images_together
-from innerloop.runs.sources import Source
-from innerloop.runs.trainer import Interrupted, Logging
+from innerloop.runs.images import result_of, train_images, train_images_together
+from innerloop.runs.means import Compute, Source
+from innerloop.runs.schedule import Interrupted, Logging
 
 ROOT = Path(__file__).parents[1]
 SEEDS, KEPT_EVERY = 3, 10.0  # runs at once; seconds between two session.tar
@@ -182,7 +182,7 @@ def groups(session: Session) -> Iterator[list[Spec]]:
     """Runs that train as one."""
     scale = SCALES["smoke" if session.rehearse else "paper"]
     for problem, regime in ORDER[:3] if session.rehearse else ORDER:
-        yield [scale.run(problem, regime, seed) for seed in range(2 if session.rehearse else SEEDS)]
+        yield [training(scale, problem, regime, seed) for seed in range(2 if session.rehearse else SEEDS)]
 
 
 def train(session: Session, sources: dict[str, str | None]) -> None:

@@ -12,7 +12,6 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from innerloop.cli.errors import say
-from innerloop.data.cache import cache_folder, kept
 
 _DAY = 24 * 3600.0
 
@@ -28,6 +27,8 @@ class Cache:
     """only those not opened for so many days"""
 
     def run(self) -> None:
+        from innerloop.data.cache import cache_folder, kept
+
         folder = cache_folder()
         there = kept(folder) if folder.is_dir() else []
         found = [one for one in there if self._asked(one.path.name) and time.time() - one.used >= self.unused * _DAY]

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from tyro.conf import Positional
 
-from innerloop.classifier import FewShotClassifier
+from innerloop.choices import Statistics
 from innerloop.cli.errors import say
 from innerloop.data.files import listed, walk
-from innerloop.data.labelled import read_folder
-from innerloop.norm import Statistics
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from innerloop.classifier import FewShotClassifier
 
 _DEPTH = 4  # levels of sub-folders whose images are classified too
 
@@ -41,6 +43,8 @@ class Classify:
     """print JSON"""
 
     def run(self) -> None:
+        from innerloop.data.labelled import read_folder
+
         checkpoint, images = (None, self.given) if self.backbone else (self.given[:1], self.given[1:])
         if not images:
             raise ValueError(
@@ -75,6 +79,8 @@ class Classify:
             raise ValueError(f"{listed(bad)}; of the other {len(images)} the answers are above")
 
     def _classifier(self) -> FewShotClassifier:
+        from innerloop.classifier import FewShotClassifier
+
         settings: dict[str, Any] = {"method": self.method, "statistics": self.statistics, "device": self.device}
         if self.backbone is None:
             return FewShotClassifier.load(self.given[0], **settings)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
+from innerloop.choices import did_you_mean
 from innerloop.cli.errors import say
-from innerloop.data import NAMES, DataSet, Splits, data_set
-from innerloop.data.subjects import sequences
-from innerloop.models import conv4
 from innerloop.runs.presets import PRESETS
+
+if TYPE_CHECKING:
+    from innerloop.data import DataSet, Splits
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Data:
     """where the sheet goes"""
 
     def run(self) -> None:
+        from innerloop.data import NAMES, data_set
+
         if self.action == "list":
             for name in NAMES:
                 print(f"{name:15}", *(key for key in PRESETS if key.startswith(name)))
@@ -56,7 +59,8 @@ class Data:
             raise ValueError(f"which data? Give one of {', '.join(NAMES)}, or a folder")
         data = data_set(self.what)
         if data.own and not Path(data.name).exists():
-            raise ValueError(f"there is no data set and no folder {self.what!r}. There are {', '.join(NAMES)}.")
+            near = did_you_mean(self.what, NAMES)
+            raise ValueError(f"there is no data set and no folder {self.what!r}. There are {', '.join(NAMES)}.{near}")
         splits = data.open(
             size=self.size,
             split=self.split,
@@ -75,6 +79,9 @@ class Data:
 
     def _check(self, data: DataSet, splits: Splits) -> None:
         """Refuse what training refuses, and say what training would not notice."""
+        from innerloop.data.subjects import sequences
+        from innerloop.models import conv4
+
         conv4(self.way, channels=splits.train.shape[0], size=splits.train.shape[1])
         data.check(splits, self.way, self.shot, self.query)
         say(f"fits {self.way}-way tasks of {self.shot} shots and {self.query} queries a class")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
-from innerloop.runs.images import Compute
+from innerloop.runs.means import Compute
 
 
 @dataclass(frozen=True)

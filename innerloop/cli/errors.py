@@ -9,8 +9,6 @@ import shlex
 import sys
 from typing import Any
 
-import torch
-
 _UNNAMED = re.compile(r"Error parsing (?!--)\S+: ")  # before what a settings' own check says
 
 
@@ -29,7 +27,7 @@ def explain(error: BaseException) -> str:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         then = ". Make room and give the same command again: what was saved is whole." if full else ""
         return f"{error.strerror}{where}{then}"
-    if isinstance(error, torch.OutOfMemoryError):
+    if _full_gpu(error):
         return "the GPU's memory is full; use fewer tasks at once: --chunk-size 1"
     if full_memory(error):
         return "the memory is full; use fewer tasks at once, --chunk-size 1, or smaller meta batches, --meta-batch 1"
@@ -38,7 +36,11 @@ def explain(error: BaseException) -> str:
 
 def full_memory(error: BaseException) -> bool:
     """Whether the memory, of a GPU or of the machine, was too small."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+    return _full_gpu(error) or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _full_gpu(error: BaseException) -> bool:
+    return "torch" in sys.modules and isinstance(error, sys.modules["torch"].OutOfMemoryError)
 
 
 def percent(score: dict[str, Any]) -> str:

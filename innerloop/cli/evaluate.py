@@ -7,23 +7,19 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import isnan
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import nn
 from tyro.conf import OmitArgPrefixes, Positional
 
-from innerloop.algorithms import freeze
+from innerloop.choices import Statistics, did_you_mean
 from innerloop.cli.errors import say
-from innerloop.data import data_set
-from innerloop.device import pick_device
-from innerloop.evaluation import evaluate
-from innerloop.norm import Statistics
-from innerloop.params import chosen, layers_of
-from innerloop.predictors import NIL, Predictor
-from innerloop.runs.config import Spec
-from innerloop.runs.images import Compute, score_dict, test_stream
-from innerloop.runs.load import load_learner
-from innerloop.runs.sources import Source, bank_for
+from innerloop.runs.means import Compute, Source
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from innerloop.predictors import Predictor
+    from innerloop.runs.config import Spec
 
 
 @dataclass(frozen=True)
@@ -58,6 +54,10 @@ class Evaluate:
     """print JSON"""
 
     def _predictor(self, asked: Spec, model: nn.Module) -> Predictor:
+        from innerloop.algorithms import freeze
+        from innerloop.params import chosen, layers_of
+        from innerloop.predictors import NIL
+
         own = self.predictor == "own" and asked.inner.test_rule().adapt
         if not own and self.freeze:
             raise ValueError("without an inner loop there is nothing to freeze: leave --freeze out")
@@ -67,13 +67,24 @@ class Evaluate:
         names = [name for name, _ in model.named_parameters()]
         for layer in self.freeze:
             if not any(fnmatchcase(name, f"{layer}.*") for name in names):
-                raise ValueError(f"there is no layer {layer!r} to freeze; there are {', '.join(layers_of(model))}")
+                there = layers_of(model)
+                raise ValueError(
+                    f"there is no layer {layer!r} to freeze; there are {', '.join(there)}.{did_you_mean(layer, there)}"
+                )
             if chosen(model, freeze(rule, layer).adapt) == chosen(model, rule.adapt):
                 say(f"{layer}: the inner loop of this run changes nothing there, frozen or not")
         return freeze(rule, *self.freeze)
 
     def run(self) -> None:
-        learner = load_learner(self.checkpoint)
+        from innerloop.data import data_set
+        from innerloop.device import pick_device
+        from innerloop.evaluation import evaluate
+        from innerloop.predictors import NIL
+        from innerloop.runs.images import score_dict, test_stream
+        from innerloop.runs.load import load
+        from innerloop.runs.sources import bank_for
+
+        learner = load(self.checkpoint)
         model, spec = learner.model, learner.spec
         changes = {name: getattr(self, name) for name in ("way", "shot") if getattr(self, name) is not None}
         if self.data is not None and data_set(self.data).name != spec.problem.data:
@@ -92,7 +103,7 @@ class Evaluate:
         query = problem.queries if self.query is None else self.query
         episodes = problem.test_episodes if self.episodes is None else self.episodes
         stream = test_stream(bank, problem, episodes, query)
-        score = evaluate(model.to(device), stream, predictor, chunk_size=self.compute.chunk_size)
+        score = evaluate(model.to(device), stream, predictor, chunk_size=self.compute.chunk_size, progress=True)
         if self.json:
             print(json.dumps(score_dict(score)))
             return

@@ -1,64 +1,92 @@
-"""The command line: `innerloop.cli` has the subcommands, this runs the one that was asked for."""
+"""The command line: a file of `innerloop.cli` has each subcommand, this runs the one that was asked for."""
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import shlex
+import signal
 import sys
+import threading
 import warnings
-from contextlib import redirect_stderr
-from dataclasses import fields, replace
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import fields, make_dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import tyro
-from tyro.extras import subcommand_cli_from_dict
-
-from innerloop import __version__
-from innerloop.cli.cache import Cache
-from innerloop.cli.classify import Classify
-from innerloop.cli.data import Data
-from innerloop.cli.demo import DemoCommand
+from innerloop.choices import did_you_mean
 from innerloop.cli.errors import again, explain, full_memory, say, unboxed
-from innerloop.cli.evaluate import Evaluate
-from innerloop.cli.paper import Paper
-from innerloop.cli.probe import ProbeCommand
-from innerloop.cli.rl import Rl
-from innerloop.cli.study import StudyCommand
-from innerloop.cli.train import Train, start_of
-from innerloop.device import tune_cpu
-from innerloop.runs.presets import PRESETS, usual_lr
-from innerloop.runs.trainer import Interrupted
+from innerloop.runs.schedule import Interrupted
 
-COMMANDS: dict[str, Any] = {
-    "demo": DemoCommand,
-    "train": Train,
-    "evaluate": Evaluate,
-    "classify": Classify,
-    "probe": ProbeCommand,
-    "data": Data,
-    "cache": Cache,
-    "paper": Paper,
-    "study": StudyCommand,
-    "rl": Rl,
+if TYPE_CHECKING:
+    from innerloop.cli.train import Train
+
+
+class Command(NamedTuple):
+    """Where a subcommand lies: nothing is imported for those that were not asked for."""
+
+    module: str  # in innerloop.cli
+    name: str  # of its dataclass
+    about: str  # the first line of the dataclass' docstring
+
+    def load(self) -> Any:
+        """The dataclass, whose fields are the options."""
+        return getattr(import_module(f"innerloop.cli.{self.module}"), self.name)
+
+
+COMMANDS = {
+    command.module: command
+    for command in (
+        Command(
+            "demo",
+            "DemoCommand",
+            "Meta-train MAML and ANIL on glyphs, test them on scripts never seen, freeze the body, draw the outcome.",
+        ),
+        Command(
+            "train",
+            "Train",
+            "Meta-train on a preset or on your own folder, then test. Started again, it goes on where it stopped.",
+        ),
+        Command(
+            "evaluate",
+            "Evaluate",
+            "Test a trained network on fresh episodes: accuracy after every inner step, with 95 % intervals.",
+        ),
+        Command("classify", "Classify", "Learn your classes from a few images each, and name other images."),
+        Command(
+            "probe",
+            "ProbeCommand",
+            "Rapid learning or feature reuse? Freeze layer after layer, and compare them before and after adaptation.",
+        ),
+        Command(
+            "data",
+            "Data",
+            "Look at data sets: list them, prepare (download, decode, cache), check, or draw a contact sheet.",
+        ),
+        Command(
+            "cache",
+            "Cache",
+            "Decoded images and downloads that are kept: list them, or clear them; what is needed again is made again.",
+        ),
+        Command("paper", "Paper", "Reproduce tables and figures of the paper: list them, plan, run, and report."),
+        Command(
+            "study",
+            "StudyCommand",
+            "A study of your own, declared in a Python file: list what it shows, plan, run, and report.",
+        ),
+        Command("rl", "Rl", "Meta-reinforcement learning: policies that adapt to a task from a few trajectories."),
+    )
 }
 
 
 def main() -> None:
     """Entry point: user mistakes end in one line and exit code 1."""
-    if sys.argv[1:2] == ["--version"]:
-        print(f"innerloop {__version__}")
-        return
-    warnings.formatwarning = lambda message, *_, **__: f"innerloop: warning: {message}\n"
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need be no text
-    if "--quiet" in sys.argv[1:]:
-        sys.argv.remove("--quiet")
-        os.environ["INNERLOOP_QUIET"] = "1"  # for processes that are started from here, too
     try:
-        command = at_home(_parsed(sys.argv[1:]))
-        tune_cpu()
+        with ended_by_interrupt():
+            command = _started()
         command.run()
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,8 +97,54 @@ def main() -> None:
             raise
         sys.exit(f"innerloop: {explain(error)}")
     except (KeyboardInterrupt, Interrupted) as stopped:
-        say(f"innerloop: {str(stopped) or 'interrupted'}. To go on: {again()}")
+        say(_stopped(str(stopped)))
         sys.exit(130)
+
+
+@contextmanager
+def ended_by_interrupt() -> Iterator[None]:
+    """Inside, Ctrl-C ends the process with one line: nothing was begun that could be lost.
+
+    Inside of an import a KeyboardInterrupt may come out as another error, or not at all.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # as under nohup
+        yield
+        return
+
+    def end(*_: object) -> None:
+        os.write(2, f"{_stopped('')}\n".encode())
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _stopped(why: str) -> str:
+    return f"innerloop: {why or 'interrupted'}. To go on: {again()}"
+
+
+def _started() -> Any:
+    """The command as given, with all that it needs before it runs."""
+    if sys.argv[1:2] == ["--version"]:
+        from innerloop import __version__
+
+        print(f"innerloop {__version__}")
+        sys.exit()
+    warnings.formatwarning = lambda message, *_, **__: f"innerloop: warning: {message}\n"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need be no text
+    if "--quiet" in sys.argv[1:]:
+        sys.argv.remove("--quiet")
+        os.environ["INNERLOOP_QUIET"] = "1"  # for processes that are started from here, too
+    command = at_home(_parsed(sys.argv[1:]))
+    from innerloop.device import tune_cpu  # with torch, which takes a second to load
+
+    tune_cpu()
+    return command
 
 
 def at_home(command: Any) -> Any:
@@ -97,27 +171,47 @@ _ABOUT = (
 
 
 def _parsed(arguments: list[str]) -> Any:
-    """The command as given; what tyro says in a box with several parts becomes one line, with exit code 2.
-
-    Once it is known which command it is, the others are left out, lest a message speaks of their options.
-    """
+    """The command as given; what tyro says in a box with several parts becomes one line, with exit code 2."""
     name = arguments[0] if arguments else ""
+    if name and not name.startswith("-") and name not in COMMANDS:
+        say(f"innerloop: there is no command {name!r}. There are: {', '.join(COMMANDS)}.{did_you_mean(name, COMMANDS)}")
+        sys.exit(2)
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            if name == "train":
-                return _train(arguments[1:])
-            if name in COMMANDS:
-                return tyro.cli(COMMANDS[name], prog=f"innerloop {name}", args=arguments[1:])
-            return subcommand_cli_from_dict(COMMANDS, prog="innerloop", description=_ABOUT, args=arguments)
+            return _read(name, arguments)
     except SystemExit as left:
         if left.code:
-            say(f"innerloop: {unboxed(said.getvalue())}")
+            line = unboxed(said.getvalue())
+            say(f"innerloop: {line}{_nearest_subcommand(line)}")
         raise
+
+
+def _read(name: str, arguments: list[str]) -> Any:
+    import tyro
+    from tyro.extras import subcommand_cli_from_dict
+
+    if name == "train":
+        return _train(arguments[1:])
+    if name in COMMANDS:
+        return tyro.cli(COMMANDS[name].load(), prog=f"innerloop {name}", args=arguments[1:])
+    shown = {name: make_dataclass(c.name, [], namespace={"__doc__": c.about}) for name, c in COMMANDS.items()}
+    return subcommand_cli_from_dict(shown, prog="innerloop", description=_ABOUT, args=arguments)
+
+
+def _nearest_subcommand(line: str) -> str:
+    """Of a command's own subcommands; for its options tyro says it."""
+    found = re.match(r"Unrecognized options: (\w+)\b.*\. Available subcommands: ([\w, ]+)\.", line)
+    return did_you_mean(found[1], found[2].split(", ")) if found else ""
 
 
 def _train(arguments: list[str]) -> Train:
     """`innerloop train` as given; for a folder the usual inner learning rate follows from the network asked for."""
+    import tyro
+
+    from innerloop.cli.train import Train
+    from innerloop.runs.presets import PRESETS, usual_lr
+
     default = _train_defaults(arguments)
     command = tyro.cli(Train, prog="innerloop train", args=arguments, default=default)
     if command.what in PRESETS:
@@ -128,9 +222,14 @@ def _train(arguments: list[str]) -> Train:
 
 def _train_defaults(arguments: list[str]) -> Any:
     """The settings that `innerloop train WHAT` starts from, so that --help shows them."""
+    from tyro import MISSING
+
+    from innerloop.cli.train import Train, start_of
+    from innerloop.runs.presets import PRESETS
+
     what = arguments[0] if arguments else "--help"
     if what in ("-h", "--help"):
-        return Train(tyro.MISSING, PRESETS["glyphs-5way-1shot"])
+        return Train(MISSING, PRESETS["glyphs-5way-1shot"])
     if what.startswith("-"):  # the preset's settings must be known before they are changed
         raise ValueError(f"what to train comes first: innerloop train WHAT {shlex.join(arguments)}")
     try:

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from innerloop.cli.study import Action, Options, act
-from innerloop.paper import STUDY
+from innerloop.cli.study import Action, Options
 
 
 @dataclass(frozen=True)
@@ -24,4 +23,7 @@ class Paper:
     options: OmitArgPrefixes[Options] = field(default_factory=Options)
 
     def run(self) -> None:
+        from innerloop.cli.study_actions import act
+        from innerloop.paper import STUDY
+
         act(STUDY, self.action, self.what, self.options)

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Column, Table
 from tyro.conf import OmitArgPrefixes, Positional
 
 from innerloop.cli.errors import say
-from innerloop.data import data_set
-from innerloop.device import pick_device
-from innerloop.experiments.exhibits import Panel, Series
-from innerloop.reuse.probe import Probe, probe
-from innerloop.runs.checkpoint import write_whole
-from innerloop.runs.images import Compute, score_dict, test_stream
-from innerloop.runs.load import load_learner
-from innerloop.runs.sources import Source, bank_for
+from innerloop.runs.means import Compute, Source
+
+if TYPE_CHECKING:
+    from innerloop.experiments.exhibits import Panel
+    from innerloop.reuse.probe import Probe
 
 
 @dataclass(frozen=True)
@@ -52,9 +49,16 @@ class ProbeCommand:
     """print JSON"""
 
     def run(self) -> None:
+        from innerloop.data import data_set
+        from innerloop.device import pick_device
+        from innerloop.reuse.probe import probe
+        from innerloop.runs.images import test_stream
+        from innerloop.runs.load import load
+        from innerloop.runs.sources import bank_for
+
         if self.out.suffix not in (".png", ".svg"):
             raise ValueError(f"--out ends in .png or .svg, got {self.out}")
-        learner = load_learner(self.checkpoint)
+        learner = load(self.checkpoint)
         model, spec = learner.model, learner.spec
         changes: dict[str, Any] = {} if self.shot is None else {"shot": self.shot}
         if self.data is not None and data_set(self.data).name != spec.problem.data:
@@ -77,6 +81,7 @@ class ProbeCommand:
             asked.inner.test_rule(),
             compared=test_stream(bank, asked.problem, self.compared, query),
             chunk_size=self.compute.chunk_size,
+            progress=True,
         )
         _draw(found, self.out)
         say(f"figure: {self.out}")
@@ -115,6 +120,8 @@ def _percent(found: Probe, frozen: int) -> str:
 
 
 def _as_dict(found: Probe) -> dict[str, Any]:
+    from innerloop.runs.images import score_dict
+
     return {
         "layers": found.layers,
         "freezing": [score_dict(score) for score in found.freezing],
@@ -125,6 +132,8 @@ def _as_dict(found: Probe) -> dict[str, Any]:
 
 
 def _panels(found: Probe) -> tuple[Panel, ...]:
+    from innerloop.experiments.exhibits import Panel, Series
+
     layers = tuple(found.layers)
     means = tuple(100 * score.mean for score in found.freezing)
     halves = tuple(100 * score.interval for score in found.freezing)
@@ -162,7 +171,8 @@ def _panels(found: Probe) -> tuple[Panel, ...]:
 
 
 def _draw(found: Probe, path: Path) -> None:
-    from innerloop.report.plot import png, svg  # matplotlib is slow to load
+    from innerloop.report.plot import png, svg
+    from innerloop.runs.checkpoint import write_whole
 
     panels = _panels(found)
     write_whole(path, svg(panels, found.verdict) if path.suffix == ".svg" else png(panels))

@@ -7,15 +7,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, PositionalRequiredArgs, arg, subcommand
 
 from innerloop.cli.errors import say
-from innerloop.cli.study import Action, Options, act
-from innerloop.paper.policies import STUDY
+from innerloop.cli.study import Action, Options
 from innerloop.rl.config import Settings
-from innerloop.runs.policies import evaluate_policy, load_policy, probe_policy, train_policy
-from innerloop.runs.trainer import Logging
+from innerloop.runs.schedule import Logging
 
 Run = Annotated[Positional[Path], arg(metavar="RUN", help="a meta-RL run's folder, or a checkpoint in it")]
 
@@ -38,6 +35,8 @@ class TrainPolicy:
     """of torch and of the simulator; by default all"""
 
     def run(self) -> None:
+        from innerloop.runs.policies import train_policy
+
         settings = self.settings
         out = self.out or Path("runs") / replace(settings, iterations=0).name  # it can be made longer
         say(f"{settings.title}: {settings.iterations} iterations in {out}")
@@ -64,6 +63,8 @@ class EvaluatePolicy:
     """of torch and of the simulator; by default all"""
 
     def run(self) -> None:
+        from innerloop.runs.policies import evaluate_policy, load_policy
+
         found = load_policy(self.path, threads=_threads(self.threads))
         scores = evaluate_policy(
             found.settings,
@@ -93,6 +94,8 @@ class ProbePolicy:
     """of torch and of the simulator; by default all"""
 
     def run(self) -> None:
+        from innerloop.runs.policies import load_policy, probe_policy
+
         found = load_policy(self.path, threads=_threads(self.threads))
         probe = probe_policy(found, tasks=self.tasks, seed=self.seed)
         changed = probe.change
@@ -123,7 +126,10 @@ class WatchPolicy:
     """of torch and of the simulator; by default all"""
 
     def run(self) -> None:
+        import torch
+
         from innerloop.rl.watch import picture
+        from innerloop.runs.policies import load_policy
 
         found = load_policy(self.path, threads=_threads(self.threads))
         generator = torch.Generator().manual_seed(self.seed)
@@ -147,6 +153,9 @@ class PaperOfPolicies:
     options: OmitArgPrefixes[Options] = field(default_factory=Options)
 
     def run(self) -> None:
+        from innerloop.cli.study_actions import act
+        from innerloop.paper.policies import STUDY
+
         act(STUDY, self.action, self.what, self.options)
 
 
@@ -167,6 +176,8 @@ class Rl:
 
 
 def _threads(asked: int | None) -> int:
+    import torch
+
     if asked is not None:
         if asked < 1:
             raise ValueError(f"--threads must be at least 1, got {asked}")

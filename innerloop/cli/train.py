@@ -9,14 +9,11 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from innerloop.cli.errors import percent, say
-from innerloop.data import data_set
-from innerloop.data.known import whole_path
-from innerloop.parallel.ranks import follows
+from innerloop.data.files import whole_path
 from innerloop.runs.config import Spec
-from innerloop.runs.images import Compute, result_of, train_images
+from innerloop.runs.means import Compute, Source
 from innerloop.runs.presets import FOLDER, PRESETS, preset
-from innerloop.runs.sources import Source
-from innerloop.runs.trainer import Logging
+from innerloop.runs.schedule import Logging
 
 
 def start_of(what: str) -> Spec:
@@ -46,6 +43,10 @@ class Train:
     """the run's folder; runs/<what is learnt>-<its settings but iterations> if not given"""
 
     def run(self) -> None:
+        from innerloop.data import data_set
+        from innerloop.parallel.ranks import follows
+        from innerloop.runs.images import result_of, train_images
+
         problem, data = self.spec.problem, data_set(self.spec.problem.data)
         if data.name != start_of(self.what).problem.data:
             raise ValueError(

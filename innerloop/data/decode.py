@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 
 from innerloop.data.bank import Bank
 from innerloop.data.files import Read, listed
+from innerloop.progress import on_terminal
 
 UNKNOWN = "not an image, or of a format that Pillow cannot read here"
 _BATCH = 64  # images a thread decodes before it reports: few enough for a lively bar, enough to cost nothing
@@ -114,8 +115,8 @@ def stack(
 
 
 def progress(*columns: ProgressColumn) -> Progress:
-    """A bar on stderr with a title, these columns and the time left; nothing where $INNERLOOP_QUIET is set."""
-    console = Console(stderr=True, quiet=bool(os.environ.get("INNERLOOP_QUIET")))
+    """A bar on stderr with a title, these columns and the time left: only on a terminal, and not with --quiet."""
+    console = Console(stderr=True, quiet=not on_terminal())
     left = TimeRemainingColumn(elapsed_when_finished=True)
     return Progress(TextColumn("{task.description}"), BarColumn(), *columns, left, console=console)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 Read = Callable[[], bytes]
+HUB = "hf://"  # what a source on Hugging Face begins with
 
 _LARGEST = 2**30  # bytes: more than any photograph has
 _NO_IMAGES = {"thumbs.db", "desktop.ini"}
@@ -34,6 +35,14 @@ class File(NamedTuple):
     name: str  # its path from that folder, with forward slashes
     size: int  # bytes
     changed: int  # nanoseconds since 1970
+
+
+def whole_path(path: Path | str) -> str:
+    """A path that is the same wherever one is, without `~`; unlike with `Path.resolve` links stay links.
+
+    A source on Hugging Face, hf://owner/name, stays as it is.
+    """
+    return str(path) if str(path).startswith(HUB) else os.path.abspath(Path(path).expanduser())
 
 
 def hidden(name: str) -> bool:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from innerloop.choices import did_you_mean
+from innerloop.data.files import whole_path
 from innerloop.data.folder import folder_splits, last_changed
 from innerloop.data.glyphs import glyphs
-from innerloop.data.mini_imagenet import HUB, mini_imagenet
+from innerloop.data.mini_imagenet import mini_imagenet
 from innerloop.data.omniglot import omniglot
 from innerloop.data.splits import Splits
 
@@ -132,16 +133,8 @@ def load(name: Path | str, **options: Any) -> Splits:
 def _nothing(name: Path | str) -> str:
     return (
         f"there is no data set and no folder {str(name)!r}. There are {', '.join(NAMES)}, or give the path of a "
-        "folder with one sub-folder of images a class."
+        f"folder with one sub-folder of images a class.{did_you_mean(str(name), NAMES)}"
     )
-
-
-def whole_path(path: Path | str) -> str:
-    """A path that is the same wherever one is, without `~`; unlike with `Path.resolve` links stay links.
-
-    A source on Hugging Face, hf://owner/name, stays as it is.
-    """
-    return str(path) if str(path).startswith(HUB) else os.path.abspath(Path(path).expanduser())
 
 
 def _load(found: DataSet, options: dict[str, Any]) -> Splits:

@@ -13,14 +13,13 @@ from pathlib import Path
 from innerloop.data.bank import Bank
 from innerloop.data.cache import cached
 from innerloop.data.decode import Stock, pixels, stack
-from innerloop.data.files import Read, listed, read, reading, signature
+from innerloop.data.files import HUB, Read, listed, read, reading, signature
 from innerloop.data.splits import Splits
 from innerloop.data.tables import rows_of
 
 CLASSES = {"train": 64, "val": 16, "test": 20}
 IMAGES = 600  # a class
 _COLUMNS = ("filename", "label")  # of a csv file
-HUB = "hf://"  # what a source on Hugging Face begins with
 
 _FILE = re.compile(r"(?:.*/)?(train|val|test)/([^/]+)/([^/]+)")
 _LAYOUTS = (

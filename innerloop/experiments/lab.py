@@ -16,8 +16,9 @@ from innerloop.data.episodes import EpisodeStream
 from innerloop.device import device_name, pick_device
 from innerloop.experiments.training import Means, Run, result_of
 from innerloop.runs.config import Spec
-from innerloop.runs.images import Compute, test_stream
-from innerloop.runs.load import load_learner
+from innerloop.runs.images import test_stream
+from innerloop.runs.load import load
+from innerloop.runs.means import Compute
 from innerloop.runs.sources import open_data
 
 
@@ -61,9 +62,9 @@ class Lab:
                 f"{folder} is a finished run without its {name}: move the folder away to have it trained again"
             )
         if at is None or at == 0:
-            learner = load_learner(folder)
+            learner = load(folder)
             return (learner.model if at is None else run.build(learner.shape).eval()).to(self.device)
-        return load_learner(folder / name).model.to(self.device)
+        return load(folder / name).model.to(self.device)
 
     def images(self, run: Spec) -> Bank:
         """The test classes of a run's data."""

@@ -12,10 +12,10 @@ import torch
 
 from innerloop.rl import config as policies
 from innerloop.runs import config as images
-from innerloop.runs.images import Compute, train_images
 from innerloop.runs.images import result_of as images_result
+from innerloop.runs.images import train_images
+from innerloop.runs.means import Compute, Source
 from innerloop.runs.policies import train_policy
-from innerloop.runs.sources import Source
 from innerloop.runs.trainer import finished
 
 

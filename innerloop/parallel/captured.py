@@ -11,14 +11,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from innerloop.choices import Capture
 from innerloop.parallel.step import Measured, Step, moments, number, trained
 
-Capture = Literal["auto", "off"]
 Play = Callable[[], object]
 Recorder = Callable[[Callable[[], None]], Play]
 """Runs a function some times to warm up, records it, and returns what plays the record: the same work on the same

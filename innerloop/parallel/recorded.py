@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from innerloop.choices import Statistics
 from innerloop.inner import Loss
-from innerloop.norm import Statistics
 from innerloop.parallel.captured import Play, Recorder, cuda_graph
 from innerloop.predictors import Predictor
 from innerloop.tasks import Episodes

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from innerloop.parallel.captured import Capture, Captured
+from innerloop.choices import Capture
+from innerloop.parallel.captured import Captured
 from innerloop.parallel.seeds import SeedsStep
 from innerloop.parallel.step import Measured, OuterStep, moments, trained
 

@@ -18,6 +18,7 @@ from innerloop.algorithms import freeze
 from innerloop.evaluation import Score, evaluate
 from innerloop.inner import InnerLoop, adapt
 from innerloop.params import layers_of, resting
+from innerloop.progress import watched
 from innerloop.similarity import CCA, CKA, activations, fold, linear_cka, mean_cca, weight_distance
 from innerloop.similarity.moments import gathered
 from innerloop.tasks import Episodes
@@ -35,6 +36,7 @@ def freezing(
     *,
     layers: Sequence[str] | None = None,
     chunk_size: int | None = None,
+    progress: bool = False,
 ) -> list[Score]:
     """Test with the first 0, 1, ..., n layers frozen in the inner loop, where n leaves the last layer, the head.
 
@@ -44,7 +46,8 @@ def freezing(
     check_again(episodes)
     body = (layers_of(model) if layers is None else list(layers))[:-1]
     return [
-        evaluate(model, episodes, freeze(inner, *body[:count]), chunk_size=chunk_size) for count in range(len(body) + 1)
+        evaluate(model, episodes, freeze(inner, *body[:count]), chunk_size=chunk_size)
+        for count in watched(range(len(body) + 1), "freezing layers", progress)
     ]
 
 

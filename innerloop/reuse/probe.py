@@ -14,6 +14,7 @@ from innerloop.evaluation import Score, evaluate
 from innerloop.inner import InnerLoop
 from innerloop.params import chosen, layers_of
 from innerloop.predictors import NIL
+from innerloop.progress import watched
 from innerloop.reuse.adaptation import EMPTY, Change, Neurons, change, check_again, freezing, tasks_of
 from innerloop.show import figure, table
 from innerloop.tasks import Episodes, has_labels
@@ -118,6 +119,7 @@ def probe(
     layers: Sequence[str] | None = None,
     neurons: Neurons = None,
     chunk_size: int | None = None,
+    progress: bool = False,
 ) -> Probe:
     """Ask the paper's question of a trained learner: rapid learning or feature reuse?
 
@@ -138,6 +140,7 @@ def probe(
         neurons: the axis of the neurons in what the layers put out, one or one for each layer, where their shapes do
             not say it: -1 for (n, tokens, features).
         chunk_size: tasks in memory at once, see `predict`.
+        progress: show bars on a terminal.
 
     Raises:
         ValueError: too few query images to compare layers by CCA, a layer or the inner loop does not fit the model, the
@@ -155,14 +158,15 @@ def probe(
             "`freezing` and `change` with their loss"
         )
     some = islice(tasks_of(episodes), _COMPARED) if compared is None else tasks_of(compared)
+    some = watched(some, "comparing layers", progress)
     tasks = (Episodes(*(part.unsqueeze(0) for part in task)) for task in some)
     moved = change(model, tasks, inner, layers=names, neurons=neurons)
-    scores = freezing(model, episodes, inner, layers=names, chunk_size=chunk_size)
+    scores = freezing(model, episodes, inner, layers=names, chunk_size=chunk_size, progress=progress)
     if scores[0].values.shape[1] < 2:
         raise ValueError("one episode says nothing about others: give a probe two or more, better 100")
     way = int(first.support_y.max()) + 1
     without = NIL(way=way, head=names[-1], statistics=inner.statistics)
-    nil = evaluate(model, episodes, without, chunk_size=chunk_size)
+    nil = evaluate(model, episodes, without, chunk_size=chunk_size, progress=progress)
     adapts = chosen(model, inner.adapt) != chosen(model, freeze(inner, *names[:-1]).adapt)
     return Probe(names, scores, nil, moved, way, adapts)
 

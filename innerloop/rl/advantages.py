@@ -5,26 +5,13 @@ Shapes: t tasks, n trajectories a task, h steps a trajectory, f features of a st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from innerloop.rl.options import Advantage
 from innerloop.rl.rollout import Trajectories
-
-
-@dataclass(frozen=True)
-class Advantage:
-    """How advantages are estimated; the defaults are those of the README of pytorch-maml-rl at 493e677."""
-
-    discount: float = 0.99
-    smoothing: float = 1.0
-    """lambda of GAE (Schulman et al. 2016)"""
-    baseline: Literal["before", "each"] = "before"
-    """before: fitted on the trajectories before adaptation and used for those after it, too (493e677); each: fitted on
-    every batch of trajectories (cbfinn/maml_rl, and pytorch-maml-rl at 21d4ba1)"""
-    ridge: float = 1e-5
 
 
 class Samples(NamedTuple):

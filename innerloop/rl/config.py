@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
-from innerloop.inner import InnerLoop
-from innerloop.rl.advantages import Advantage
-from innerloop.rl.environment import Environment
-from innerloop.rl.navigation import Navigation
-from innerloop.rl.policy import Activation, Policy
-from innerloop.rl.trpo import Trpo
+from innerloop.rl.options import Activation, Advantage, Trpo
+
+if TYPE_CHECKING:  # settings are read without torch; what they build imports it
+    from innerloop.inner import InnerLoop
+    from innerloop.rl.environment import Environment
+    from innerloop.rl.policy import Policy
 
 Task = Literal["navigation", "cheetah-direction", "cheetah-velocity"]
 TASKS: tuple[str, ...] = get_args(Task)
@@ -52,6 +52,8 @@ class Learning:
 
     def inner(self) -> InnerLoop:
         """How a task is learnt."""
+        from innerloop.inner import InnerLoop
+
         head = ("head.*", "log_std") if self.log_std else ("head.*",)
         adapt = head if self.algorithm == "anil" else ("*",)
         return InnerLoop(adapt, self.steps, self.lr, first_order=self.algorithm == "fomaml")
@@ -102,6 +104,8 @@ class Settings:
             ValueError: the simulator is missing, or too old.
         """
         if self.task == "navigation":
+            from innerloop.rl.navigation import Navigation
+
             return Navigation(self.horizon or 100, scale=self.action_scale)
         from innerloop.rl.half_cheetah import HalfCheetah
 
@@ -110,6 +114,8 @@ class Settings:
 
     def policy(self, environment: Environment) -> Policy:
         """The untrained policy."""
+        from innerloop.rl.policy import Policy
+
         network = self.network
         return Policy(environment.observations, environment.actions, network.hidden, network.activation, network.std)
 

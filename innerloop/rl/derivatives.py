@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from innerloop.params import Params
-from innerloop.rl.policy import Activation, Outputs, Policy, run
+from innerloop.rl.options import Activation
+from innerloop.rl.policy import Outputs, Policy, run
 
 Loss = Callable[[Outputs], Tensor]
 """From what a policy says to a number, ()."""

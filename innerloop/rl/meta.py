@@ -17,14 +17,15 @@ from torch import Tensor
 from innerloop.descent import descend, last, loop_grad
 from innerloop.inner import InnerLoop
 from innerloop.params import Params, chosen
-from innerloop.rl.advantages import Advantage, Samples, fit, samples, thinned
+from innerloop.rl.advantages import Samples, fit, samples, thinned
 from innerloop.rl.curvature import Adaptation, Fisher, flat, like
 from innerloop.rl.derivatives import Bend, Point
 from innerloop.rl.environment import Environment, Tasks
 from innerloop.rl.objective import divergence, reinforce, surrogate
+from innerloop.rl.options import Advantage, Trpo
 from innerloop.rl.policy import Outputs, Policy, log_prob
 from innerloop.rl.rollout import Trajectories, rollout
-from innerloop.rl.trpo import Accepted, Trpo, conjugate_gradient, line_search
+from innerloop.rl.trpo import Accepted, conjugate_gradient, line_search
 
 ROWS = 2**12
 """States that a CPU works on at once: what they need stays in its caches."""

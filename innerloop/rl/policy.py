@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from innerloop.params import Params
 from innerloop.rl.environment import Actions
+from innerloop.rl.options import Activation
 
-Activation = Literal["relu", "tanh"]
 MIN_STD = 1e-6
 
 

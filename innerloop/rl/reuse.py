@@ -12,9 +12,9 @@ from torch import Tensor
 
 from innerloop.algorithms import freeze
 from innerloop.inner import InnerLoop
-from innerloop.rl.advantages import Advantage
 from innerloop.rl.environment import Environment
 from innerloop.rl.meta import collect
+from innerloop.rl.options import Advantage
 from innerloop.rl.policy import Policy, run
 from innerloop.similarity import linear_cka, mean_cca, weight_distance
 

@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Trpo:
-    """The outer step; the defaults are those of pytorch-maml-rl at 493e677."""
-
-    max_kl: float = 0.01
-    """bound on the mean KL divergence of a step, in nats"""
-    kl: Literal["mean", "sum"] = "mean"
-    """over the numbers of an action: 493e677 averages, which widens the bound six times for the cheetah"""
-    cg_steps: int = 10
-    cg_tolerance: float = 1e-10
-    """squared residual at which the conjugate gradients stop"""
-    damping: float = 1e-5
-    backtracks: int = 15
-    shrink: float = 0.8
-    """what a refused step is multiplied by"""
-    curvature_every: int = 5
-    """curvature sees every n-th step of each trajectory; 1 is exact. Gradient and line search always see all"""
+from innerloop.rl.options import Trpo
 
 
 class Solution(NamedTuple):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Generator, nn
-
-from innerloop import algorithms, models
-from innerloop.inner import InnerLoop
-from innerloop.norm import TaskNorm
-from innerloop.predictors import NIL, Predictor
 from innerloop.runs import settings
-from innerloop.runs.trainer import Schedule
+from innerloop.runs.schedule import Schedule
+
+if TYPE_CHECKING:  # settings are read without torch; what they build imports it
+    from torch import nn
+
+    from innerloop.inner import InnerLoop
+    from innerloop.predictors import Predictor
 
 Algorithm = Literal["maml", "fomaml", "anil", "boil", "nil", "multitask", "multiclass"]
 WITHOUT_INNER_LOOP = ("nil", "multitask", "multiclass")
@@ -87,6 +87,11 @@ class Model:
         Raises:
             ValueError: the images are too small.
         """
+        from torch import Generator
+
+        from innerloop import models
+        from innerloop.norm import TaskNorm
+
         channels, size, _ = shape
         norm = partial(TaskNorm, scale=self.norm_scale, eps=self.norm_eps)
         generator = Generator().manual_seed(seed)
@@ -136,6 +141,9 @@ class Inner:
 
     def rule(self) -> InnerLoop:
         """The inner loop in training; none for nil, multitask and multiclass."""
+        from innerloop import algorithms
+        from innerloop.inner import InnerLoop
+
         if self.algorithm in WITHOUT_INNER_LOOP:
             return InnerLoop((), 0)
         rule = getattr(algorithms, self.algorithm)(self.steps, self.lr)
@@ -150,12 +158,17 @@ class Inner:
 
     def predictor(self, way: int) -> Predictor:
         """What is trained, for tasks of so many ways."""
-        return NIL(way=way) if self.algorithm == "nil" else self.rule()
+        return self._nil(way) if self.algorithm == "nil" else self.rule()
 
     def test_predictor(self, way: int) -> Predictor:
         """What validation and test use: the inner loop, or NIL where there is none."""
         rule = self.test_rule()
-        return rule if rule.adapt else NIL(way=way)
+        return rule if rule.adapt else self._nil(way)
+
+    def _nil(self, way: int) -> Predictor:
+        from innerloop.predictors import NIL
+
+        return NIL(way=way)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -19,36 +19,27 @@ from innerloop.device import pick_device
 from innerloop.evaluation import Score, evaluate
 from innerloop.norm import describe_statistics
 from innerloop.outer import Step, meta_train
-from innerloop.parallel.captured import Capture, Captured
+from innerloop.parallel.captured import Captured
 from innerloop.parallel.ranks import RankedStep, Ranks, lead_or_follow
 from innerloop.parallel.recorded import RecordedPredictor
 from innerloop.parallel.step import Measured, OuterStep
 from innerloop.parallel.together import Together
 from innerloop.params import chosen
 from innerloop.predictors import NIL, Predictor
+from innerloop.progress import watched
 from innerloop.runs.checkpoint import load_checkpoint, load_weights, pack_optimizer, unpack_optimizer
 from innerloop.runs.config import FewShot, Spec
 from innerloop.runs.folder import Stop
 from innerloop.runs.load import best_of
+from innerloop.runs.means import Compute, Source
 from innerloop.runs.problem import Validation
-from innerloop.runs.sources import Source, classes_of, open_data
+from innerloop.runs.schedule import Logging
+from innerloop.runs.sources import classes_of, open_data
 from innerloop.runs.together import Outcome, train_together
-from innerloop.runs.trainer import Logging, Training, finished, train, training
+from innerloop.runs.trainer import Training, finished, train, training
 
 Stepper = Callable[[OuterStep], Callable[[int], Measured]]
 """Makes of an outer step what takes it by its number: alone, over several ranks, with other seeds."""
-
-
-@dataclass(frozen=True)
-class Compute:
-    """On what a run is computed; none of it changes what is learnt."""
-
-    device: str = "auto"
-    """cpu, cuda, or the best there is"""
-    chunk_size: int | None = None
-    """tasks in memory at once; fewer need less memory"""
-    capture: Capture = "auto"
-    """on a GPU, auto runs a training step or a validation as one CUDA graph; off starts its kernels one by one"""
 
 
 def train_images(
@@ -221,7 +212,9 @@ class FewShotImages:
         predictors: dict[str, Predictor] = {self.spec.inner.algorithm: rule} if rule.adapt else {}
         predictors |= {"nil": NIL(way=self.spec.problem.way)}
         return {
-            name: score_dict(evaluate(self.network, self._test, predictor, chunk_size=self._chunk_size))
+            name: score_dict(
+                evaluate(self.network, watched(self._test, f"test, {name}"), predictor, chunk_size=self._chunk_size)
+            )
             for name, predictor in predictors.items()
         }
 

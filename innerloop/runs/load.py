@@ -35,7 +35,7 @@ def best_of(path: Path) -> Path:
     return path / "best.safetensors" if path.is_dir() else path
 
 
-def load_learner(path: Path | str) -> Learner:
+def load(path: Path | str) -> Learner:
     """A trained network, with its settings, from a run's folder, a checkpoint, or what a `FewShotClassifier` saved.
 
     Raises:
@@ -56,7 +56,7 @@ def load_learner(path: Path | str) -> Learner:
 
 
 def learner_from(checkpoint: Checkpoint, path: Path) -> Learner:
-    """The network in a checkpoint read from `path`, without a classifier's images; errors as in `load_learner`."""
+    """The network in a checkpoint read from `path`, without a classifier's images; errors as in `load`."""
     tensors = {name: value for name, value in checkpoint.tensors.items() if not name.startswith("support.")}
     metadata = checkpoint.metadata
     if "spec" not in metadata or "shape" not in metadata:

@@ -19,7 +19,8 @@ from innerloop.rl.reuse import Change, change, freezing
 from innerloop.runs.checkpoint import load_checkpoint, load_weights
 from innerloop.runs.load import best_of
 from innerloop.runs.problem import Validation
-from innerloop.runs.trainer import Logging, Schedule, train
+from innerloop.runs.schedule import Logging, Schedule
+from innerloop.runs.trainer import train
 
 _TEST = 2**40  # added to the seed of tests, which thus have tasks that no training begins with
 

@@ -8,8 +8,7 @@ clips). Its norm has a shift, no scale, eps 1e-3, and does not adapt. Iterations
 
 from __future__ import annotations
 
-from torch import nn
-
+from innerloop.choices import did_you_mean
 from innerloop.runs.config import Spec
 
 _NORM = {"norm_scale": False, "norm_eps": 1e-3}
@@ -41,6 +40,8 @@ def usual_lr(spec: Spec) -> float:
     A head's output moves by the learning rate times the squared length of its inputs, so the rate goes down with their
     number: one that suits images of 28 pixels begins with losses far above chance on those of 128.
     """
+    from torch import nn
+
     size = spec.problem.size
     head = spec.build((1, size, size)).get_submodule("head")
     assert isinstance(head, nn.Linear)
@@ -67,5 +68,5 @@ def preset(name: str) -> Spec:
         ValueError: there are none.
     """
     if name not in PRESETS:
-        raise ValueError(f"there is no preset {name!r}. There are: {', '.join(PRESETS)}.")
+        raise ValueError(f"there is no preset {name!r}. There are: {', '.join(PRESETS)}.{did_you_mean(name, PRESETS)}")
     return PRESETS[name]

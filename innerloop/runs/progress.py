@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -11,6 +10,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from innerloop.progress import on_terminal, silent
 
 _QUIET_SECONDS = 30.0  # between lines where there is no terminal
 
@@ -28,7 +29,7 @@ class Display:
         self.events = _events(tensorboard, done) if tensorboard else None
 
     def __enter__(self) -> Display:
-        if sys.stderr.isatty() and not _quiet():
+        if on_terminal():
             self.bar.start()
         return self
 
@@ -44,12 +45,16 @@ class Display:
         about = "  ".join((f"{rate:.2f} it/s", *map(_text, means, means.values())))
         about += self.validation
         self.bar.update(self.task, completed=iteration, about=about)
-        if not (sys.stderr.isatty() or _quiet()) and time.monotonic() - self.spoken > _QUIET_SECONDS:
+        if not (sys.stderr.isatty() or silent()) and time.monotonic() - self.spoken > _QUIET_SECONDS:
             self.spoken = time.monotonic()
             left = (self.iterations - iteration) / rate
             line = f"{self.title}  {iteration}/{self.iterations}  {about}  {left / 60:.1f} min left"
             print(line, file=sys.stderr, flush=True)
         self._event("train", iteration, means)
+
+    def validates(self) -> None:
+        """Before a validation, which may take a while."""
+        self.bar.update(self.task, about="validating")
 
     def validated(self, iteration: int, numbers: Mapping[str, float | None]) -> None:
         """After a validation; the first of its numbers is shown."""
@@ -77,7 +82,3 @@ def _events(folder: Path, done: int) -> Any:
     except ImportError as error:
         raise ValueError("TensorBoard is not installed: pip install '.[track]' in its checkout") from error
     return SummaryWriter(str(folder / "tensorboard"), purge_step=done)
-
-
-def _quiet() -> bool:
-    return bool(os.environ.get("INNERLOOP_QUIET"))

@@ -3,39 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from innerloop.data import Splits, data_set
 from innerloop.data.bank import Bank
 from innerloop.data.files import listed
-from innerloop.data.known import whole_path
-from innerloop.data.mini_imagenet import HUB
 from innerloop.runs.config import FewShot
 from innerloop.runs.load import Learner
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a data set lies, and what is done about what is wrong with it."""
-
-    source: str | None = None
-    """where omniglot or mini-imagenet lies: a folder; for mini-imagenet also hf://owner/name on Hugging Face. A run
-    remembers it"""
-    skip_bad: bool = False
-    """leave damaged images and small classes of a folder out"""
-
-    def or_where_it_was(self, metadata: Mapping[str, Any]) -> Source:
-        """With the place that a checkpoint remembers, if none is given and it is still there."""
-        known: str | None = metadata.get("source")
-        there = known is not None and (known.startswith(HUB) or Path(known).exists())
-        return replace(self, source=known) if self.source is None and there else self
-
-    def wherever_one_is(self) -> str | None:
-        """The place as it can be found from any folder."""
-        return None if self.source is None else whole_path(self.source)
+from innerloop.runs.means import Source
 
 
 def open_data(

@@ -7,7 +7,8 @@ from typing import Any
 
 from innerloop.device import repeatable
 from innerloop.runs.folder import Stop
-from innerloop.runs.trainer import Interrupted, Training
+from innerloop.runs.schedule import Interrupted
+from innerloop.runs.trainer import Training
 
 Outcome = dict[str, Any] | Exception
 

@@ -7,7 +7,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -20,40 +19,7 @@ from innerloop.runs.journal import Journal
 from innerloop.runs.problem import Problem, Validation
 from innerloop.runs.progress import Display
 from innerloop.runs.run import Run
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """When a run does what."""
-
-    iterations: int = 10_000
-    """meta-training steps; 0 leaves the first weights as they are (random features)"""
-    val_every: int = 500
-    """iterations between validations, which choose the best checkpoint"""
-    log_every: int = 10
-    """iterations averaged into one line of metrics"""
-    keep: int = 0
-    """iterations between checkpoints that are kept for later analyses; 0 keeps none"""
-
-    def __post_init__(self) -> None:
-        for name, least in (("iterations", 0), ("keep", 0), ("val_every", 1), ("log_every", 1)):
-            if (value := getattr(self, name)) < least:
-                raise ValueError(f"{name} {'must be at least 1' if least else 'must not be negative'}, got {value}")
-
-
-@dataclass(frozen=True)
-class Logging:
-    """What a run writes while it trains."""
-
-    checkpoint_seconds: float = 30.0
-    """seconds between checkpoints; a kill costs at most these"""
-    tensorboard: bool = False
-    """write TensorBoard events into the run's folder too (needs the extra `track`)"""
-
-
-class Interrupted(Exception):
-    """The run stopped on request, in a state that goes on."""
-
+from innerloop.runs.schedule import Interrupted, Logging, Schedule
 
 Start = Callable[[Mapping[str, Any]], Problem]
 """Makes the problem of a run from the metadata that its last checkpoint has; from nothing where there is none."""
@@ -181,8 +147,10 @@ def _train(run: Run, schedule: Schedule, logging: Logging, written: int, stop: S
             if run.iteration % schedule.log_every == 0 or ends:
                 display.trained(run.iteration, run.log(journal))
             validates = run.iteration % schedule.val_every == 0 or ends
-            if validates and (found := run.validate(journal)):
-                display.validated(run.iteration, found.numbers)
+            if validates:
+                display.validates()
+                if found := run.validate(journal):
+                    display.validated(run.iteration, found.numbers)
             if schedule.keep and run.iteration % schedule.keep == 0:
                 run.keep()
             if validates or stop.asked or time.monotonic() - saved > logging.checkpoint_seconds:

@@ -17,12 +17,12 @@ from PIL import Image
 from tiny import call, complaint, options
 
 import innerloop
+from innerloop import evaluation
 from innerloop.classifier import FewShotClassifier
 from innerloop.cli import errors as console
-from innerloop.cli import evaluate as evaluate_command
-from innerloop.cli import train as train_command
 from innerloop.data import DataSet, load
 from innerloop.data.labelled import read_folder
+from innerloop.runs import images
 from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.runs.presets import PRESETS
 
@@ -71,7 +71,7 @@ def test_train_prints_results_on_stdout_and_the_rest_on_stderr(pictures, tmp_pat
 @pytest.mark.parametrize("name", PRESETS)
 def test_train_starts_from_the_preset(name, monkeypatch):
     seen = []
-    monkeypatch.setattr(train_command, "train_images", lambda spec, *_: seen.append(spec) or {"test": {}, "best_at": 0})
+    monkeypatch.setattr(images, "train_images", lambda spec, *_: seen.append(spec) or {"test": {}, "best_at": 0})
     assert call("train", name).code == 0
     assert call("train", name, "--lr", "0.123", "--norm-scale", "--clip", "None").code == 0
     plain, changed = seen
@@ -83,7 +83,7 @@ def test_train_starts_from_the_preset(name, monkeypatch):
 def test_a_folder_is_known_by_its_whole_path(pictures, tmp_path, monkeypatch):
     """However it is spelled, wherever the command is given, and whatever data set has the same name."""
     seen = []
-    monkeypatch.setattr(train_command, "train_images", lambda spec, *_: seen.append(spec) or {"test": {}, "best_at": 0})
+    monkeypatch.setattr(images, "train_images", lambda spec, *_: seen.append(spec) or {"test": {}, "best_at": 0})
     monkeypatch.chdir(pictures.parent)
     for spelled in (pictures, "shapes", "./shapes", "shapes/"):
         assert call("train", spelled).code == 0
@@ -98,7 +98,7 @@ def test_a_folder_is_known_by_its_whole_path(pictures, tmp_path, monkeypatch):
 
 def test_the_learning_rate_for_a_folder_goes_with_the_network_unless_it_is_given(pictures, monkeypatch):
     seen = []
-    monkeypatch.setattr(train_command, "train_images", lambda spec, *_: seen.append(spec) or {"test": {}, "best_at": 0})
+    monkeypatch.setattr(images, "train_images", lambda spec, *_: seen.append(spec) or {"test": {}, "best_at": 0})
     for more in ((), ("--size", 28), ("--size=128",), ("--size", 28, "--lr", 0.016)):
         assert call("train", pictures, *more).code == 0
     assert [spec.inner.lr for spec in seen] == [0.016, 0.4, 0.0063, 0.016]
@@ -495,7 +495,7 @@ def test_a_corrupt_image_is_named_and_can_be_skipped(pictures, tmp_path):
         ),
         (["--size", 12, "--network", "resnet12"], "images of 12 pixels are too small for 4 poolings by 2"),
         (["--test-query", 0], "test_query must be at least 1, got 0"),
-        (["--chunk-size", 0], "chunk_size must be at least 1"),
+        (["--chunk-size", 0], "chunk_size must be a whole number from 1"),
         (["--source", "x"], "takes no source, only fractions, "),
         (["--clip", -1], "clip must be above 0, got -1.0"),
         (["--way", 0], "way must be at least 1, got 0"),
@@ -538,7 +538,7 @@ def test_a_folder_that_is_none(tmp_path):
     ("arguments", "said"),
     [
         ([], "Expected one of {demo, train, evaluate, classify, probe, data, cache, paper"),
-        (["frob"], "Unrecognized options: frob. Available subcommands: demo, train"),
+        (["trian"], "there is no command 'trian'. There are: demo, train, "),
         (["train"], "Missing from innerloop train: WHAT"),
         (["train", "omniglot-20way"], "there is no preset 'omniglot-20way'. There are: omniglot-20way-1shot, "),
         (["train", ""], "there is no preset ''"),
@@ -552,6 +552,19 @@ def test_a_folder_that_is_none(tmp_path):
 )
 def test_a_command_line_that_is_none(arguments, said):
     assert complaint(call(*arguments)).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["trian"], "train"),
+        (["rl", "tran"], "train"),
+        (["train", "omniglot-20way-1shto"], "omniglot-20way-1shot"),
+        (["data", "check", "omniglto"], "omniglot"),
+    ],
+)
+def test_a_mistyped_name_asks_for_the_nearest(arguments, meant):
+    assert complaint(call(*arguments)).partition("Did you mean ")[2].startswith(f"'{meant}'?")
 
 
 @pytest.mark.parametrize(
@@ -593,14 +606,14 @@ def test_a_full_gpu_is_said_in_one_line():
 @pytest.mark.parametrize("greedy", [lambda: torch.empty(2**48), lambda: [0] * 2**58])
 def test_a_full_memory_is_said_in_one_line(greedy, run, monkeypatch):
     """PyTorch has no error of its own for it on a CPU: what its message says is read."""
-    monkeypatch.setattr(evaluate_command, "evaluate", lambda *_, **__: greedy())
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: greedy())
     assert complaint(call("evaluate", run)) == (
         "the memory is full; use fewer tasks at once, --chunk-size 1, or smaller meta batches, --meta-batch 1"
     )
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(run, monkeypatch):
-    monkeypatch.setattr(evaluate_command, "evaluate", lambda *_, **__: torch.zeros(2) @ torch.zeros(3))
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
         call("evaluate", run)
 

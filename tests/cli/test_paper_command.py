@@ -12,14 +12,14 @@ import pytest
 import tiny
 from tiny import Outcome, call, complaint
 
-from innerloop.cli import paper as command
+from innerloop import paper as study
 from innerloop.experiments.executors import here
 from innerloop.experiments.few_shot import Accuracy
 from innerloop.experiments.questions import name_of
 from innerloop.experiments.scale import Scale
 from innerloop.paper import STUDY
 from innerloop.paper.scales import MINI5, SCALES, training
-from innerloop.runs.trainer import Interrupted
+from innerloop.runs.schedule import Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +51,11 @@ def shrink(folder: Path, pictures: Path, patch: pytest.MonkeyPatch) -> None:
 
 def with_smoke(scale: Scale, patch: pytest.MonkeyPatch) -> None:
     """The command's study has this scale for its smallest."""
-    patch.setattr(command, "STUDY", replace(STUDY, scales=(scale, *STUDY.scales[1:])))
+    patch.setattr(study, "STUDY", replace(STUDY, scales=(scale, *STUDY.scales[1:])))
 
 
 def smoke() -> Scale:
-    return command.STUDY.scale("smoke")
+    return study.STUDY.scale("smoke")
 
 
 def paper(action: str, *what: object, store: Path) -> Outcome:

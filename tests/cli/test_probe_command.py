@@ -16,7 +16,7 @@ from innerloop.data import load
 from innerloop.reuse.probe import probe
 from innerloop.runs.checkpoint import load_checkpoint, save_checkpoint
 from innerloop.runs.images import test_stream as stream_of
-from innerloop.runs.load import load_learner
+from innerloop.runs.load import load as load_run
 
 LAYERS = ["block1", "block2", "block3", "block4", "head"]
 FEW = ("--episodes", 4, "--compared", 2, "--device", "cpu")
@@ -99,7 +99,7 @@ def test_json_holds_what_the_library_finds(run):
     assert all(list(found["change"][key]) == LAYERS for key in ("cca", "cka", "distance", "points"))
     assert [score["episodes"] for score in found["freezing"]] == [4] * 5
 
-    model, spec, *_ = load_learner(run)
+    model, spec, *_ = load_run(run)
     bank = load(spec.problem.data, size=spec.problem.size).test
     streams = [stream_of(bank, spec.problem, count, 11) for count in (4, 2)]  # 12 images a class, one of them a shot
     want = probe(model, streams[0], spec.inner.test_rule(), compared=streams[1])

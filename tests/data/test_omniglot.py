@@ -158,6 +158,7 @@ def test_the_official_checksums_are_pinned():
     }
 
 
+@pytest.mark.slow
 def test_the_real_omniglot(shared):
     splits = omniglot(shared / "omniglot")
     start = time.perf_counter()

@@ -13,8 +13,7 @@ from innerloop.experiments.few_shot import Accuracy
 from innerloop.experiments.lab import Lab
 from innerloop.experiments.questions import name_of
 from innerloop.runs.config import Spec
-from innerloop.runs.images import Compute
-from innerloop.runs.sources import Source
+from innerloop.runs.means import Compute, Source
 
 RUN = Spec(seed=3)
 

@@ -26,9 +26,8 @@ from innerloop.outer import meta_train
 from innerloop.runs import images
 from innerloop.runs.config import Spec
 from innerloop.runs.folder import claimed
-from innerloop.runs.images import Compute
-from innerloop.runs.sources import Source
-from innerloop.runs.trainer import Interrupted
+from innerloop.runs.means import Compute, Source
+from innerloop.runs.schedule import Interrupted
 
 CPU = Compute(device="cpu")
 

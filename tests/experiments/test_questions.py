@@ -22,9 +22,9 @@ from innerloop.predictors import Predictor
 from innerloop.reuse import adaptation as analysis
 from innerloop.runs import images
 from innerloop.runs.config import Spec
-from innerloop.runs.images import Compute, train_images
-from innerloop.runs.load import load_learner
-from innerloop.runs.sources import Source
+from innerloop.runs.images import train_images
+from innerloop.runs.load import load as load_run
+from innerloop.runs.means import Compute, Source
 
 CPU = Compute(device="cpu")
 BODY = ("block1", "block2", "block3", "block4")
@@ -58,7 +58,7 @@ class Trained:
         """With the network that validation chose, on the run's test episodes."""
         problem = replace(run.problem, shot=shot or run.problem.shot)
         stream = images.test_stream(self.splits.test, problem, problem.test_episodes, query)
-        return score_of(evaluate(load_learner(self.store / run.name).model, stream, predictor))
+        return score_of(evaluate(load_run(self.store / run.name).model, stream, predictor))
 
 
 def score_of(score: Score) -> Scored:
@@ -105,7 +105,7 @@ def test_freezing_an_anil_network_changes_nothing(trained):
 
 def test_accuracy_of_a_kept_checkpoint(trained):
     found = trained.ask(Accuracy(trained.maml, at=2))
-    learner = load_learner(trained.store / trained.maml.name / "at-2.safetensors")
+    learner = load_run(trained.store / trained.maml.name / "at-2.safetensors")
     stream = images.test_stream(trained.splits.test, trained.maml.problem, 6, 4)
     assert learner.metadata["iteration"] == 2
     assert found == score_of(evaluate(learner.model, stream, trained.maml.inner.test_rule()))
@@ -146,7 +146,7 @@ def test_change_over_training(trained):
     stream = trained.splits.test.episodes(3, 1, 15, count=2)
     assert first == analysis.change(model, stream, trained.maml.inner.test_rule())
     assert first.cca != kept.cca
-    best_at = load_learner(trained.store / trained.maml.name).metadata["iteration"]
+    best_at = load_run(trained.store / trained.maml.name).metadata["iteration"]
     assert (kept == chosen) == (best_at == 6)
 
 

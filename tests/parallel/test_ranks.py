@@ -73,7 +73,8 @@ def test_when_a_rank_dies_the_others_end_with_one_line_and_another_start_goes_on
 @pytest.mark.slow
 def test_ranks_with_other_settings_do_not_begin(tmp_path):
     (code, said), (other, silent) = launch(2, tmp_path, 0, 3, "unequal")
-    assert (code, other) == (1, 1)
+    assert code == 1
+    assert other != 0, "gloo may abort a rank whose peer has gone"
     assert "rank 1 differs from rank 0: other against one" in said.splitlines()[-1]
     assert "innerloop" not in silent, "one rank speaks"
     assert not (tmp_path / "state").exists()

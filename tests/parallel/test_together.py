@@ -11,10 +11,11 @@ import torch
 
 from innerloop.runs import images
 from innerloop.runs.config import Spec
-from innerloop.runs.images import Compute, FewShotImages, train_images, train_images_together
+from innerloop.runs.images import FewShotImages, train_images, train_images_together
+from innerloop.runs.means import Compute
 from innerloop.runs.run import Diverged
+from innerloop.runs.schedule import Interrupted, Logging
 from innerloop.runs.together import Apart
-from innerloop.runs.trainer import Interrupted, Logging
 
 CPU, SEEDS = Compute(device="cpu"), (0, 1, 2)
 
@@ -41,7 +42,7 @@ def together(spec, root, seeds=SEEDS, **more):
 
 
 def like(run, other) -> None:
-    """Two folders hold the same run, to rounding."""
+    """Two folders hold the same run, to what seven steps of Adam make of single precision's rounding."""
     ours, theirs = ([json.loads(x) for x in (f / "metrics.jsonl").read_text().splitlines()] for f in (run, other))
     assert [line.keys() for line in ours] == [line.keys() for line in theirs]
     for mine, yours in zip(ours, theirs, strict=True):
@@ -49,7 +50,9 @@ def like(run, other) -> None:
     ours, theirs = (tiny.tensors(folder / "last.safetensors") for folder in (run, other))
     assert ours.keys() == theirs.keys()
     for name in ours.keys() - {"state.random"}:
-        torch.testing.assert_close(ours[name], theirs[name], rtol=2e-3, atol=2e-4, msg=name)
+        torch.testing.assert_close(
+            ours[name], theirs[name], rtol=2e-2, atol=5e-3, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_seeds_that_train_as_one_are_the_runs_that_they_are_alone(spec, alone, tmp_path):
@@ -60,6 +63,7 @@ def test_seeds_that_train_as_one_are_the_runs_that_they_are_alone(spec, alone, t
     assert together(spec, tmp_path) == results, "finished runs are not trained again"
 
 
+@pytest.mark.slow
 def test_stopped_together_they_go_on_together_and_alone(spec, alone, tmp_path, monkeypatch):
     asked = 0
 
@@ -83,6 +87,7 @@ def test_stopped_together_they_go_on_together_and_alone(spec, alone, tmp_path, m
         like(tmp_path / str(seed), alone / str(seed))
 
 
+@pytest.mark.slow
 def test_one_that_diverges_leaves_the_others_alone(spec, alone, tmp_path, monkeypatch):
     def broken(self, number, real=FewShotImages.step):
         measured = real(self, number)

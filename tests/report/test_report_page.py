@@ -132,6 +132,7 @@ def test_numbers_that_mean_nothing_are_not_judged():
     assert made.html.count('class="banner"') == 2, "at the top, and beside the numbers"
 
 
+@pytest.mark.slow
 def test_a_scale_says_what_it_is_beside_each_number():
     made = compose(a_study(a_table(), a_figure()), made_up)
     assert words(made.html).count(WORTH) == 3
@@ -234,6 +235,7 @@ def test_it_imports_no_window():
     assert not [line for line in lines if line.startswith(("from ", "import ")) and "pyplot" in line]
 
 
+@pytest.mark.slow
 def test_in_a_browser(everything, tmp_path):
     browser = shutil.which("chromium")
     if browser is None:

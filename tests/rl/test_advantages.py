@@ -6,7 +6,8 @@ import by_hand
 import pytest
 import torch
 
-from innerloop.rl.advantages import Advantage, discounted, fit, gae, normalised, samples, thinned, values
+from innerloop.rl.advantages import discounted, fit, gae, normalised, samples, thinned, values
+from innerloop.rl.options import Advantage
 from innerloop.rl.rollout import Trajectories
 
 HOW = Advantage(discount=0.9, smoothing=0.8)

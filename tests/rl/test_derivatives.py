@@ -8,12 +8,11 @@ import torch
 
 from innerloop.inner import InnerLoop
 from innerloop.params import chosen
-from innerloop.rl.advantages import Advantage
 from innerloop.rl.curvature import flat, like
 from innerloop.rl.environment import Actions
 from innerloop.rl.meta import Outer, collect, parameters
+from innerloop.rl.options import Advantage, Trpo
 from innerloop.rl.policy import Policy
-from innerloop.rl.trpo import Trpo
 
 
 class Drift:

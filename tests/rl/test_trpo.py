@@ -9,8 +9,9 @@ from innerloop.inner import InnerLoop
 from innerloop.rl.curvature import flat
 from innerloop.rl.meta import Outer, Seconds, collect, improve, parameters
 from innerloop.rl.navigation import Navigation
+from innerloop.rl.options import Trpo
 from innerloop.rl.policy import Policy
-from innerloop.rl.trpo import Trpo, conjugate_gradient, line_search
+from innerloop.rl.trpo import conjugate_gradient, line_search
 
 
 def problem(adapt=("*",), **settings):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from innerloop.rl.config import Learning, Network, Settings, as_dict, from_dict
-from innerloop.rl.trpo import Trpo
+from innerloop.rl.options import Trpo
 from innerloop.runs.checkpoint import load_checkpoint
 from innerloop.runs.policies import MetaRl, evaluate_policy, load_policy, train_policy
 

@@ -20,10 +20,11 @@ from innerloop.outer import meta_gradient, meta_train
 from innerloop.predictors import features
 from innerloop.runs import images, trainer
 from innerloop.runs.config import Algorithm, Spec
-from innerloop.runs.images import Compute, train_images, training_stream
-from innerloop.runs.load import load_learner
-from innerloop.runs.sources import Source, open_data
-from innerloop.runs.trainer import Interrupted
+from innerloop.runs.images import train_images, training_stream
+from innerloop.runs.load import load
+from innerloop.runs.means import Compute, Source
+from innerloop.runs.schedule import Interrupted
+from innerloop.runs.sources import open_data
 from innerloop.tasks import Episodes
 
 TINY = Spec().where(
@@ -87,7 +88,7 @@ def test_every_algorithm_trains_validates_and_is_tested(algorithm, store):
     assert all(0 <= score["accuracy"] <= 1 and score["episodes"] == 6 for score in result["test"].values())
     assert [line["iteration"] for line in lines(run) if "loss" in line] == [2, 4, 6, 7]
     assert [line["iteration"] for line in lines(run) if "val_accuracy" in line] == [3, 6, 7]
-    model, spec, shape, metadata = load_learner(run)
+    model, spec, shape, metadata = load(run)
     assert (spec, shape) == (TINY.where(algorithm=algorithm), (1, 14, 14))
     assert metadata["iteration"] == result["best_at"]
     start = TINY.build(shape, way=len(model.head.bias)).state_dict()
@@ -97,7 +98,7 @@ def test_every_algorithm_trains_validates_and_is_tested(algorithm, store):
 
 
 def test_multiclass_has_an_output_for_every_class(store):
-    learner = load_learner(store / "multiclass")
+    learner = load(store / "multiclass")
     assert len(learner.model.head.bias) == len(banks().train) > 20
     assert learner.model(torch.rand(2, *learner.shape)).shape == (2, len(banks().train))
 
@@ -111,7 +112,7 @@ def test_multiclass_learns_to_name_the_training_classes(tmp_path):
     assert losses[0] > losses[2] > losses[4]
     assert losses[4] < 0.9 * torch.tensor(classes).log()
     pictures, labels = LabelledStream(banks().train, 400, seed=9)[0][2:]
-    right = load_learner(tmp_path).model(pictures[0]).argmax(1) == labels[0]
+    right = load(tmp_path).model(pictures[0]).argmax(1) == labels[0]
     assert right.float().mean() > 5 / classes
 
 
@@ -155,7 +156,7 @@ def test_random_features_are_the_first_weights(tmp_path):
     for algorithm in ("maml", "multiclass"):
         spec, out = TINY.where(iterations=0, algorithm=algorithm), tmp_path / algorithm
         result = train_images(spec, out, CPU)
-        model = load_learner(out).model
+        model = load(out).model
         assert same_weights(model.state_dict(), spec.build((1, 14, 14), way=len(model.head.bias)).state_dict())
         assert [list(line) for line in lines(out)] == [["iteration", "val_accuracy", "val_interval"]]
         assert (result["best_at"], result["selection"]) == (0, "best of 1 validations")
@@ -279,7 +280,7 @@ def test_the_weights_of_an_iteration_are_those_of_a_shorter_run(store, tmp_path)
     assert sorted(path.name for path in (tmp_path / "kept").glob("at-*")) == [f"at-{i}.safetensors" for i in (2, 4, 6)]
     train_images(TINY.where(algorithm="maml", iterations=4), tmp_path / "short", CPU)
     last = tensors(tmp_path / "short" / "last.safetensors")
-    at = load_learner(tmp_path / "kept" / "at-4.safetensors")
+    at = load(tmp_path / "kept" / "at-4.safetensors")
     assert at.metadata["iteration"] == 4
     assert all(torch.equal(value, last[f"network.{name}"]) for name, value in at.model.state_dict().items())
     assert not list((store / "maml").glob("at-*")), "unless asked"

@@ -71,6 +71,7 @@ def reached(out: Path, iteration: int, process: subprocess.Popen) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_in_the_same_bits(pictures, tmp_path):
     out, cache = tmp_path / "run", tmp_path / "cache"
     undisturbed = start(pictures, tmp_path / "undisturbed", cache, 1e9)
@@ -112,6 +113,7 @@ class Killed(BaseException):
     """As good as a kill: nothing in innerloop catches it."""
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*the run begins anew")  # killed after its first best, before its first last
 @pytest.mark.parametrize("kind", ["killed", "full disk"])
 def test_stopped_at_any_write_it_goes_on_to_the_same_bits(kind, pictures, whole, tmp_path, monkeypatch):

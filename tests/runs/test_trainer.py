@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from innerloop.runs.checkpoint import load_checkpoint
 from innerloop.runs.problem import Validation
 from innerloop.runs.run import Diverged
-from innerloop.runs.trainer import Logging, Schedule, train
+from innerloop.runs.schedule import Logging, Schedule
+from innerloop.runs.trainer import train
 
 SCHEDULE = Schedule(iterations=8, val_every=3, log_every=2, keep=4)
 SETTINGS = {"what": "a walk", "iterations": 8}

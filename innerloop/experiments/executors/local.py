@@ -19,7 +19,7 @@ from innerloop.experiments.plan import trainings
 from innerloop.experiments.questions import Question
 from innerloop.experiments.training import Means
 from innerloop.runs.folder import Stop
-from innerloop.runs.trainer import Interrupted
+from innerloop.runs.schedule import Interrupted
 
 
 def carry_out_in(

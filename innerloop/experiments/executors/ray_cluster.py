@@ -19,7 +19,7 @@ from innerloop.experiments.executors.here import BUSY, USER_ERRORS, Tell, carry_
 from innerloop.experiments.plan import finished, trainings, unanswered
 from innerloop.experiments.questions import Question
 from innerloop.experiments.training import Means, Run, body_of, train
-from innerloop.runs.trainer import Interrupted
+from innerloop.runs.schedule import Interrupted
 
 _RESTARTS = 3  # of a worker that died, on one run
 
