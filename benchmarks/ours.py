@@ -22,7 +22,7 @@ def network(case: Case, dtype: torch.dtype = torch.float32) -> nn.Sequential:
 
 
 def rule(case: Case, algorithm: str, steps: int) -> innerloop.InnerLoop:
-    return getattr(innerloop.algorithms, algorithm)(steps, case.lr)
+    return getattr(innerloop, algorithm)(steps, case.lr)
 
 
 def episodes(data: Data) -> innerloop.Episodes:

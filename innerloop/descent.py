@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from math import isfinite
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad
 
+from innerloop.kernels.function import derived_once
 from innerloop.params import Params, chosen, names_of
 
 Objective = Callable[[Params], Tensor]
@@ -153,10 +155,17 @@ def descend(
             grads = {name: g.clamp(-clip, clip) for name, g in grads.items()}
         if optimizer is not None:
             grads, state = optimizer(grads, state)
-        params = {**params, **{name: params[name] - size_at(size, step) * grads[name] for name, size in sizes.items()}}
+        params = {
+            **params,
+            **{name: _step(params[name], grads[name], size_at(size, step)) for name, size in sizes.items()},
+        }
         yield params
     for _ in range(0 if sizes else steps):
         yield params
+
+
+def _step(p: Tensor, g: Tensor, size: float | Tensor) -> Tensor:
+    return p - size * g if isinstance(size, Tensor) else torch.sub(p, g, alpha=size)
 
 
 def last(steps: Iterator[Params]) -> Params:
@@ -169,7 +178,7 @@ def loop_grad(objective: Objective) -> Gradient:
 
     def gradient(params: Params) -> Params:
         differentiable = torch.is_grad_enabled()
-        with torch.enable_grad():
+        with torch.enable_grad(), nullcontext() if differentiable else derived_once():
             at = {
                 name: p if differentiable and p.requires_grad else p.detach().requires_grad_()
                 for name, p in params.items()
@@ -188,19 +197,18 @@ def linear_grad(features: Tensor, labels: Tensor, weight: str, bias: str | None)
     Features are (s, f), labels (s,), of which -100 counts as nothing, as in `torch.nn.functional.cross_entropy`.
     """
     counted = (labels != -100).to(features.dtype)
-    share = (counted / counted.sum()).unsqueeze(1)
+    share = counted / counted.sum()
+    weighed = features * share.unsqueeze(1)
     targets: list[Tensor] = []
 
     def gradient(params: Params) -> Params:
         w = params[weight]
         if not targets:
-            targets.append(
-                torch.eq(labels.unsqueeze(1), torch.arange(len(w), device=labels.device)).to(w.dtype) * share
-            )
+            targets.append(torch.eq(labels.unsqueeze(1), torch.arange(len(w), device=labels.device)).to(w.dtype))
         b = None if bias is None else params[bias]
-        off = nn.functional.linear(features, w, b).softmax(1) * share - targets[0]
-        grads = {weight: off.mT @ features}
-        return grads if bias is None else grads | {bias: off.sum(0)}
+        off = (nn.functional.linear(features, w, b).softmax(1) - targets[0]).mT
+        grads = {weight: off @ weighed}
+        return grads if bias is None else grads | {bias: off @ share}
 
     return gradient
 

@@ -77,7 +77,7 @@ class TaskNorm(nn.Module):
         if noted is not None:
             variance, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
             noted.setdefault(self, []).append((mean, variance))
-        if x[: _scope.first].numel() <= x.shape[1]:
+        if (x if _scope.first is None else x[: _scope.first]).numel() <= x.shape[1]:
             raise ValueError(
                 f"TaskNorm got one value a channel ({tuple(x.shape)}), which has no variance. Use more images a task, "
                 'larger images, or statistics="support".'

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from innerloop.choices import Statistics
 from innerloop.head_start import into
 from innerloop.inner import Loss
+from innerloop.kernels.function import in_transform
 from innerloop.norm import check_norms, check_statistics, query_outputs
 from innerloop.params import children, is_chain, lock_of
-from innerloop.recall import in_transform, recalled, waiting
+from innerloop.recall import recalled, waiting
 from innerloop.split import check_seen
 from innerloop.tasks import Episodes, check_episodes, over_tasks, pick_chunk_size
 from innerloop.trees import Tree, each, run

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from innerloop.kernels.function import in_transform
 from innerloop.params import lock_of
 
 _KEPT = 8  # of one model
@@ -34,11 +35,6 @@ def recalled(model: nn.Module, key: Any, make: Callable[[], T]) -> T:
         made.append((key, _state(model), value))
         del made[:-_KEPT]
         return value
-
-
-def in_transform() -> bool:
-    """Whether a transform of torch.func is running, in which the values of tensors cannot be asked for."""
-    return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
 
 @contextmanager

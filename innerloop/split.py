@@ -13,9 +13,10 @@ from innerloop.accuracy import check_targets
 from innerloop.choices import Statistics
 from innerloop.descent import StepSize, sizes_for
 from innerloop.head_start import into
+from innerloop.kernels.function import in_transform
 from innerloop.norm import GATHERS, NO_SUPPORT, check_norms
 from innerloop.params import Params, as_copies, as_function, cut, lock_of, names_of
-from innerloop.recall import in_transform, waiting
+from innerloop.recall import waiting
 from innerloop.trees import Tree, each, leaves, pytree, read_by, run
 from innerloop.watch import Ends, Seen, ending, fresh, is_lazy, loose, snapshot, tidy, trial, watched, written
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.kernels.channels import channel_mean, wide
-from innerloop.kernels.function import HALF, written_out
+from innerloop.kernels.function import HALF, bare, written_out
 from innerloop.kernels.pooled import Halved
 from innerloop.kernels.standardised import Standardise
 
@@ -35,6 +35,10 @@ def standardise(x: Tensor, eps: float, shift: Tensor | None = None, *, relu: boo
     if shift is not None and shift.dtype != x.dtype:
         shift = shift.to(x.dtype)
     if written_out(x):
+        if bare(x):
+            scale = x.new_ones(x.shape[1]) if torch.is_grad_enabled() else None  # without it: no second derivative
+            y = torch.native_batch_norm(x, scale, shift, None, None, True, 0.0, eps)[0]
+            return y.relu_() if relu else y
         return Standardise.apply(x, shift, eps, relu, False)[0]
     y = _plain(x, eps)
     y = y if shift is None else y + wide(shift, x)
@@ -45,7 +49,10 @@ def halved(x: Tensor, eps: float) -> Tensor:
     """`standardise` of x, (n, c, h, w), then 2x2 max pooling: neither way makes a standardised tensor as large as x."""
     if x.dtype in HALF:
         return halved(x.float(), eps).to(x.dtype)
-    return Halved.apply(x, eps, False)[0] if written_out(x) else F.max_pool2d(_plain(x, eps), 2)
+    if not written_out(x):
+        return F.max_pool2d(_plain(x, eps), 2)
+    run = Halved.apply if torch.is_grad_enabled() or not bare(x) else Halved.forward
+    return run(x, eps, False)[0]
 
 
 def _plain(x: Tensor, eps: float) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from innerloop.kernels.function import lowered, signed, written_out
+from innerloop.kernels.function import bare, lowered, signed, written_out
 from innerloop.kernels.per_task_conv import chosen, conv2d, conv2d_gradients, is_choosing
 from innerloop.kernels.task_axis import Dims, each_task, tasks_first
 
@@ -32,6 +32,9 @@ _Maybe = Tensor | None
 def convolve(x: Tensor, weight: Tensor, stride: int, pads: _Pads) -> Tensor:
     """As `F.conv2d` of x, (n, c, h, w), with this many zeros on its left, right, top and bottom, without a bias."""
     if (x.device.type == "cpu" or is_choosing()) and written_out(x):
+        if bare(x):
+            padding, x = (pads[0], x) if _even(pads) else (0, _padded(x, pads))
+            return F.conv2d(x, weight, None, stride, padding)
         return _Convolve.apply(*lowered(x, weight), stride, pads)[0]
     padding, x = (pads[0], x) if _even(pads) else (0, F.pad(x, pads))
     return F.conv2d(x, weight, None, stride, padding)

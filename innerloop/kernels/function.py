@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import local
 from typing import Any
 
 import torch
@@ -28,6 +30,38 @@ def written_out(x: Tensor) -> bool:
     """
     forward_mode = forward_ad._current_level >= 0  # pyright: ignore[reportPrivateUsage]  torch.func.jvp sets it, too
     return not (torch.compiler.is_compiling() or forward_mode) and x.numel() > 0
+
+
+class _Scope(local):
+    """For each thread by itself."""
+
+    once: bool = False
+
+
+_scope = _Scope()
+
+
+@contextmanager
+def derived_once() -> Iterator[None]:
+    """Inside, who asks for gradients asks for no gradients of these, so that PyTorch's own are as fast and cost less.
+
+    Higher derivatives stay right; they are slower.
+    """
+    before, _scope.once = _scope.once, True
+    try:
+        yield
+    finally:
+        _scope.once = before
+
+
+def bare(x: Tensor) -> bool:
+    """Whether PyTorch's own kernels do as well: on a CPU, outside of transforms, for one derivative or none."""
+    return x.device.type == "cpu" and (_scope.once or not torch.is_grad_enabled()) and not in_transform()
+
+
+def in_transform() -> bool:
+    """Whether a transform of torch.func is running, in which the values of tensors cannot be asked for."""
+    return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
 
 def lowered(*tensors: Tensor) -> tuple[Tensor, ...]:
