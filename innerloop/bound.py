@@ -63,7 +63,8 @@ class Bound:
         largest, way = largest_label(episodes.support_y), self._way(episodes.support_y)
 
         def one_task(support_x: Tree, support_y: Tree, query_x: Tree, *, looped: bool) -> Tree:
-            support = parts.front(support_x) if learns else support_x
+            needed = learns or self.inner.statistics == "support"
+            support = parts.front(support_x) if needed else support_x
             steps = self._learn(parts, support, support_y, largest, way, looped=looped)
             query = query_outputs(parts.front, support_x, query_x, self.inner.statistics)
 

@@ -139,7 +139,9 @@ def test_fewer_classes_use_the_first_outputs_of_the_head(trained):
     queries, _ = pictures([2] * 3, seed=1)
     with torch.no_grad():
         images, labels = pictures([5] * 3)
-        one = Episodes(floats(images)[None], torch.from_numpy(labels)[None], floats(queries)[None], torch.zeros(1, 6))
+        one = Episodes(
+            floats(images)[None], torch.from_numpy(labels)[None], floats(queries)[None], torch.zeros(1, 6).long()
+        )
         rule = replace(still.learner.spec.inner.test_rule(), statistics="support")
         outputs = predict(still.learner.model, one, rule)[0, 0, :, :3]
     assert np.allclose(still.predict_proba(queries), outputs.softmax(1).numpy(), atol=1e-5)
