@@ -16,6 +16,7 @@ from torch.func import grad
 from innerloop.accuracy import check_label, largest_label
 from innerloop.descent import Gradient, Objective, descend, last, linear_grad, loop_grad
 from innerloop.head_start import first_head, head_parts, into
+from innerloop.kernels.function import in_transform
 from innerloop.norm import query_outputs
 from innerloop.params import Params, chosen, lock_of, slots_of
 from innerloop.recall import recalled
@@ -108,7 +109,7 @@ class Bound:
             check_label(largest, outputs, inner.loss)
             return inner.loss(outputs, support_y)
 
-        gradient: Callable[[Objective], Gradient] = loop_grad if looped else grad
+        gradient: Callable[[Objective], Gradient] = loop_grad if looped and not in_transform() else grad
         if parts.linear and inner.loss is F.cross_entropy and _plain(support, support_y):
             weight, bias = parts.linear
             if largest >= len(start[weight]):

@@ -91,3 +91,22 @@ def test_no_images_at_all():
             assert outputs.shape[:2] == (0, 3)
             for part in torch.autograd.grad(outputs.sum(), [none, weight, shift], materialize_grads=True):
                 assert not part.any()
+
+
+@pytest.mark.parametrize("chunk_size", [1, None])
+@pytest.mark.parametrize("rule", ["maml", "anil"])
+def test_predictions_go_forward_whatever_the_chunk(rule, chunk_size):
+    """In the direction of the support images, against a difference quotient."""
+    import innerloop
+
+    torch.manual_seed(0)
+    model, labels = innerloop.models.mlp(2, 3).double(), torch.arange(3).repeat(2, 2)
+    x, query = torch.rand(2, 6, 2).double(), torch.rand(2, 4, 2).double()
+
+    def outputs(x):
+        task = innerloop.Episodes(x, labels, query, labels[:, :4])
+        return innerloop.predict(model, task, getattr(innerloop, rule)(2, 0.1), chunk_size=chunk_size)
+
+    _, got = torch.func.jvp(outputs, (x,), (torch.ones_like(x),))
+    want = (outputs(x + 1e-6) - outputs(x - 1e-6)) / 2e-6
+    torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-9)
