@@ -17,7 +17,7 @@ from innerloop.accuracy import check_label, largest_label
 from innerloop.descent import Gradient, Objective, descend, last, linear_grad, loop_grad
 from innerloop.head_start import first_head, head_parts, into
 from innerloop.norm import query_outputs
-from innerloop.params import Params, chosen, slots_of
+from innerloop.params import Params, chosen, lock_of, slots_of
 from innerloop.recall import recalled
 from innerloop.split import Parts, kind_of, look
 from innerloop.tasks import Episodes, check_episodes, check_items, over_tasks, pick_chunk_size
@@ -35,7 +35,12 @@ class Bound:
     """
 
     def __init__(self, model: nn.Module, inner: InnerLoop) -> None:
-        self.model, self.inner = model, inner
+        self.model, self.inner, self._lock = model, inner, lock_of(model)
+        with self._lock:
+            self._choose()
+
+    def _choose(self) -> None:
+        model, inner = self.model, self.inner
         self.adapting = chosen(model, inner.adapt)
         self.head = None if inner.head_start == "learnt" else head_parts(model, inner.head, inner.head_start)
         if self.head and inner.head_start != "prototypes" and self.head[0] not in self.adapting:
@@ -83,12 +88,13 @@ class Bound:
         largest, way = largest_label(support_y), self._way(support_y)
         with torch.no_grad():
             learnt = last(self._learn(parts, parts.front(support_x), support_y, largest, way, looped=True))
-        new = {id(own[key]): learnt[name] for own, key, name in self._slots}  # under all names of a shared parameter
 
         def kept(value: Any) -> Any:  # else extra state
             return new.get(id(value), value.detach().clone()) if isinstance(value, Tensor) else value
 
-        return {name: kept(value) for name, value in self.model.state_dict(keep_vars=True).items()}
+        with self._lock:
+            new = {id(own[key]): learnt[name] for own, key, name in self._slots}  # under all names of a shared one
+            return {name: kept(value) for name, value in self.model.state_dict(keep_vars=True).items()}
 
     def _learn(
         self, parts: Parts, support: Tree, support_y: Tree, largest: int, way: int, *, looped: bool
@@ -114,13 +120,15 @@ class Bound:
         )  # fmt: skip
 
     def _start(self, parts: Parts, support: Tree, support_y: Tree, way: int) -> Params:
-        own = {name: place[key] for place, key, name in self._slots}
+        with self._lock:  # else another thread's parameters may stand there
+            own = {name: place[key] for place, key, name in self._slots}
         if self.head is None:
             return own
 
         def features() -> Tensor:
             module = self.model.get_submodule(self.inner.head)
-            return into(module, lambda x: parts.back(own, x), support, what=self.inner.head)
+            with self._lock:  # else it may be another thread's
+                return into(module, lambda x: parts.back(own, x), support, what=self.inner.head)
 
         apart = {name: p.view_as(p) for name, p in own.items()}  # a step knows no way from the body to the head's start
         return {**apart, **first_head(own, self.head, self.inner.head_start, way, support_y, features)}

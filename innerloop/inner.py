@@ -22,6 +22,7 @@ from innerloop.bound import Bound, bound_to
 from innerloop.choices import HeadStart, Statistics
 from innerloop.descent import Optimizer, StepSizes, check_step_sizes
 from innerloop.norm import check_statistics, settled
+from innerloop.params import lock_of
 from innerloop.tasks import Episodes
 from innerloop.trees import Tree, as_tree
 
@@ -133,7 +134,9 @@ def adapted(model: nn.Module, support_x: Tree, support_y: Tree, inner: InnerLoop
     >>> bool(torch.allclose(learnt(x)[:1], learnt(x[:1]), atol=1e-5))
     True
     """
-    state, copy = adapt(model, support_x, support_y, inner), deepcopy(model).eval()
+    state = adapt(model, support_x, support_y, inner)
+    with lock_of(model):  # else another thread's parameters may stand in it
+        copy = deepcopy(model).eval()
     if inner.head_start != "learnt":  # the head may have other ways
         head = copy.get_submodule(inner.head)
         for name, own in head.named_parameters():

@@ -109,13 +109,14 @@ def layers_of(model: nn.Module) -> list[str]:
 @contextmanager
 def resting(model: nn.Module) -> Iterator[None]:
     """Inside, the model is in eval mode, so that dropout rests; then every module is in the mode that it had."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with lock_of(model):
+        modes = {module: module.training for module in model.modules()}
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
 
 
 def lock_of(model: nn.Module) -> Any:
@@ -176,11 +177,13 @@ def as_copies(part: nn.Module, model: nn.Module, names: Collection[str]) -> Call
 
     For modules whose code runs again later, as activation checkpointing does when gradients are asked for.
     """
-    first = {key: all_[0] for key, all_ in names_of(model).items()}
+    first, lock = {key: all_[0] for key, all_ in names_of(model).items()}, lock_of(model)
 
     def call(params: Params, x: Tree) -> Any:
         made: dict[int, nn.Module] = {}
-        return run(_copy(part, {key: params[name] for key, name in first.items() if name in names}, made), x)
+        with lock:  # else another thread's parameters may stand in it
+            copy = _copy(part, {key: params[name] for key, name in first.items() if name in names}, made)
+        return run(copy, x)
 
     return call
 
@@ -193,7 +196,8 @@ def _copy(module: nn.Module, new: Mapping[int, Tensor], made: dict[int, nn.Modul
     vars(copy).update(vars(module))
     own = vars(copy)
     own["_parameters"] = {key: new.get(id(x), x) for key, x in module._parameters.items()}  # pyright: ignore[reportPrivateUsage]
-    own["_buffers"] = dict(module._buffers)  # pyright: ignore[reportPrivateUsage]
+    for kept in ("_buffers", "_forward_hooks", "_forward_pre_hooks"):  # other threads add and remove hooks
+        own[kept] = own[kept].copy()
     parts = module._modules.items()  # pyright: ignore[reportPrivateUsage]
     own["_modules"] = {key: child if child is None else _copy(child, new, made) for key, child in parts}
     return copy

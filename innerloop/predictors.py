@@ -214,5 +214,5 @@ def features(model: nn.Module, head: str = "head") -> Callable[[Tree], Tensor]:
         with lock_of(model):
             return kept(each(torch.clone, x))  # a layer may write into its input
 
-    kept = tidy(call, list(model.modules()))
+    kept = tidy(call, list(model.modules()), model)
     return until_head

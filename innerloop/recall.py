@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from innerloop.params import lock_of
+
 _KEPT = 8  # of one model
 _MADE: WeakKeyDictionary[nn.Module, list[tuple[Any, Any, Any]]] = WeakKeyDictionary()
 
@@ -23,14 +25,15 @@ def recalled(model: nn.Module, key: Any, make: Callable[[], T]) -> T:
     """
     if in_transform():
         return make()
-    state, made = _state(model), _MADE.setdefault(model, [])
-    for known, before, value in made:
-        if known is key and before == state:
-            return value
-    value = make()
-    made.append((key, _state(model), value))
-    del made[:-_KEPT]
-    return value
+    with lock_of(model):  # else another thread's parameters may stand in it
+        state, made = _state(model), _MADE.setdefault(model, [])
+        for known, before, value in made:
+            if known is key and before == state:
+                return value
+        value = make()
+        made.append((key, _state(model), value))
+        del made[:-_KEPT]
+        return value
 
 
 def in_transform() -> bool:

@@ -56,7 +56,8 @@ def look(model: nn.Module, inner: InnerLoop, adapting: list[str], replaced: list
         ValueError: it would give wrong numbers, or the targets do not fit the loss.
     """
     if in_transform():
-        return _unseen(model, inner, adapting, replaced)
+        with lock_of(model):
+            return _unseen(model, inner, adapting, replaced)
     with lock_of(model), waiting():
         if is_lazy(model):
             with torch.no_grad():
@@ -89,7 +90,7 @@ def look(model: nn.Module, inner: InnerLoop, adapting: list[str], replaced: list
             parts = _one_after_other(model, front, back, replaced, wrote, later, middle=fresh(first.outputs))
         odd = any(not isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(outputs))
         return Parts(
-            tidy(parts[0], keepers), tidy(parts[1], keepers), _linear(model, back, later),
+            tidy(parts[0], keepers, model), tidy(parts[1], keepers, model), _linear(model, back, later),
             _sizes(model, inner, adapting), later or odd, bool(second.fused),
         )  # fmt: skip
 

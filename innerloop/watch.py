@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
-from innerloop.params import Params
+from innerloop.params import Params, lock_of
 from innerloop.trees import Tree, each, leaves
 
 _FUSED = ("batch_norm", "layer_norm", "instance_norm", "native_layer_norm")
@@ -139,17 +139,19 @@ def _same(whole: Any, copy: Any) -> bool:
     return whole == copy if isinstance(whole, set) else all(a is b for a, b in zip(whole, copy, strict=True))
 
 
-def tidy(call: Callable[..., Any], modules: list[nn.Module]) -> Callable[..., Any]:
-    """`call`, after which the attributes of these modules are as they were: nothing of a transform stays in them."""
+def tidy(call: Callable[..., Any], modules: list[nn.Module], model: nn.Module) -> Callable[..., Any]:
+    """`call`, after which these modules of `model` are as they were: nothing of a transform stays in them."""
     if not modules:
         return call
+    lock = lock_of(model)
 
     def tidied(*args: Any) -> Any:
-        before = snapshot(modules)
-        try:
-            return call(*args)
-        finally:
-            before.restore()
+        with lock:
+            before = snapshot(modules)
+            try:
+                return call(*args)
+            finally:
+                before.restore()
 
     return tidied
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import sys
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -14,10 +16,11 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from innerloop.algorithms import anil, fomaml, maml
-from innerloop.inner import adapt, predict
+from innerloop.inner import InnerLoop, adapt, adapted, predict
 from innerloop.outer import meta_gradient
 from innerloop.predictors import NIL, bind, features
 from innerloop.tasks import Episodes
+from innerloop.trees import leaves
 
 # Modules that are more than their parts
 
@@ -148,18 +151,44 @@ def test_what_is_wrong_without_batching_is_said_as_it_is():
         predict(nn.Linear(5, 4).double().to(DEVICE), episodes, maml(1))
 
 
-def test_threads_do_not_see_each_others_parameters():
+@pytest.fixture
+def restless():
+    """Threads take turns as often as can be."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+THREADED = {
+    "maml": lambda inner: lambda model, part: predict(model, part, inner, chunk_size=1),
+    "vmap": lambda inner: lambda model, part: predict(model, part, inner),
+    "adapt": lambda inner: lambda model, part: adapt(model, part.support_x[0], part.support_y[0], inner),
+    "adapted": lambda inner: (
+        lambda model, part: adapted(model, part.support_x[0], part.support_y[0], inner).state_dict()
+    ),
+}
+
+
+@pytest.mark.usefixtures("restless")
+@pytest.mark.parametrize("kind", ["plain", "chain", "checkpointed", "keeps what it saw", "tied"])
+def test_threads_do_not_see_each_others_parameters(kind):
     """Each swaps its own into the same module."""
-    model, given = odd.build("plain"), [odd.episodes(seed=seed) for seed in range(8)]
-    rules = [maml(4, 0.5), anil(4, 0.5), NIL(3)]
+    model, given = odd.build(kind), [odd.episodes(seed=seed) for seed in range(4)]
+    inners = [maml(2, 0.5), anil(2, 0.5), InnerLoop(steps=2, lr=0.1, head_start="prototypes")]
+    inners = inners if isinstance(getattr(model, "head", None), nn.Linear) and kind != "tied" else inners[:2]
+    jobs = [made(inner) for inner in inners for made in THREADED.values()]
+    jobs += [lambda model, part: NIL(3)(model, part, chunk_size=1)] if kind != "tied" else []
     with torch.no_grad():
-        want = [rules[i % 3](model, part, chunk_size=1) for i, part in enumerate(given)]
+        want = [job(deepcopy(model), given[i % 4]) for i, job in enumerate(jobs)]
 
-    def work(i):
+    def work(seed):
+        order = random.Random(seed).choices(range(len(jobs)), k=30)
         with torch.no_grad():
-            return [rules[i % 3](model, given[i], chunk_size=1) for _ in range(5)]
+            return [(i, jobs[i](model, given[i % 4])) for i in order]
 
-    with ThreadPoolExecutor(4) as pool:
-        for got, right in zip(pool.map(work, range(8)), want, strict=True):
-            for one in got:
-                close(one, right, 1e-12)
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(work, range(8)):
+            for i, got in found:
+                for one, right in zip(leaves(got), leaves(want[i]), strict=True):
+                    close(one, right, 1e-12)

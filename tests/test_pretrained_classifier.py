@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -176,3 +179,21 @@ def test_without_a_pretrained_network_it_says_so(monkeypatch):
 
 def test_unit_features_have_length_one():
     assert isinstance(made(unit=True).learner.pool[-1], UnitSphere)
+
+
+@pytest.mark.parametrize("method", RULES, ids=[each if isinstance(each, str) else type(each).__name__ for each in RULES])
+def test_several_threads_may_predict(method):
+    """An inner loop between features puts its weights into the head that all threads share."""
+    images, labels = photos()
+    classifier = made(method=method).fit(images[1::2], labels[1::2])
+    parts = [images[i : i + 3] for i in range(0, 12, 3)]
+    want = [classifier.predict_proba(part) for part in parts]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(classifier.predict_proba, parts * 6))
+    finally:
+        sys.setswitchinterval(before)
+    for got, right in zip(found, want * 6, strict=True):
+        np.testing.assert_allclose(got, right, rtol=1e-6, atol=1e-7)

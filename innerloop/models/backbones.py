@@ -86,7 +86,8 @@ def backbone(
             stages; or a name: "auto" for the best that is on this machine, "efficientnet-lite0", "timm/NAME", a folder
             that `save_pretrained` wrote, or a name on the Hugging Face hub.
         size: pixels a side that images are resized to; None takes the network's own, or 224.
-        mean, std: of each channel in its training; None takes the network's own, or ImageNet's.
+        mean: of each channel in its training; None takes the network's own, or ImageNet's.
+        std: as `mean`.
         unit: end the pooling with features of length 1. ANIL with many steps is then logistic regression on normalised
             features (Tian et al. 2020).
         stages: the name of the list of stages in a module that calls it something unusual.

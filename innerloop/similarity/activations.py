@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from innerloop.params import as_function, layers_of
+from innerloop.params import as_function, layers_of, lock_of
 
 
 def activations(
@@ -31,7 +31,7 @@ def activations(
     named = dict(model.named_modules(remove_duplicate=False))
     if unknown := [layer for layer in layers if layer not in named]:
         raise ValueError(f"no layer is called {', '.join(unknown)}. This model has {', '.join(filter(None, named))}.")
-    with torch.no_grad(), _recorded({layer: named[layer] for layer in layers}) as outputs:
+    with lock_of(model), torch.no_grad(), _recorded({layer: named[layer] for layer in layers}) as outputs:
         as_function(model)(_state(model, params or {}), x)
     if silent := [layer for layer in layers if layer not in outputs]:
         raise ValueError(f"{', '.join(silent)} did not run in the forward pass: name layers that do")

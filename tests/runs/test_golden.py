@@ -1,7 +1,8 @@
 """The presets' first episode, first weights and first losses, noted when the paper's runs at small scale were made.
 
 golden.json has hashes of the four tensors of the first batch and of the first weights, bit for bit, and 20 losses on
-one thread, which may be rounded differently.
+one thread: MAML's in single precision, ANIL's in double, since large inner steps of the head alone make a hundredth of
+single precision's last bit within 20 steps. The dearest have fewer of them compared.
 """
 
 from __future__ import annotations
@@ -45,8 +46,13 @@ def losses(name: str, source: Path | None, steps: int) -> list[float]:
     stream = training_stream(data.train, spec)
     assert {key: hashed(value) for key, value in model.named_parameters()} == want["weights"]
     assert [hashed(part) for part in stream[0]] == want["episode"]
+    if algorithm == "anil":
+        model = model.double()
     adam = torch.optim.Adam(model.parameters(), spec.outer.meta_lr)
-    batches, predictor = (stream[i] for i in range(steps)), spec.inner.predictor(spec.problem.way)
+    kind = next(model.parameters()).dtype
+    drawn = (stream[i] for i in range(steps))
+    batches = (batch._replace(support_x=batch.support_x.to(kind), query_x=batch.query_x.to(kind)) for batch in drawn)
+    predictor = spec.inner.predictor(spec.problem.way)
     return [float(step.loss) for step in meta_train(model, batches, predictor, adam, clip=spec.outer.clip)]
 
 
@@ -60,4 +66,5 @@ def test_glyphs_begin_as_ever(name):
 @pytest.mark.parametrize("name", [name for name in GOLDEN if not name.startswith("glyphs-5way")])
 def test_the_paper_begins_as_ever(name, shared):
     source = next((shared / data for data in ("omniglot", "mini-imagenet") if name.startswith(data)), None)
-    assert losses(name, source, 20) == pytest.approx(GOLDEN[name]["losses"], abs=1e-6)
+    steps = 4 if name.endswith("5shot/maml") else 8 if name.endswith("maml") else 20
+    assert losses(name, source, steps) == pytest.approx(GOLDEN[name]["losses"][:steps], abs=1e-6)
