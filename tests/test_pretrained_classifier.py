@@ -181,7 +181,9 @@ def test_unit_features_have_length_one():
     assert isinstance(made(unit=True).learner.pool[-1], UnitSphere)
 
 
-@pytest.mark.parametrize("method", RULES, ids=[each if isinstance(each, str) else type(each).__name__ for each in RULES])
+@pytest.mark.parametrize(
+    "method", RULES, ids=[each if isinstance(each, str) else type(each).__name__ for each in RULES]
+)
 def test_several_threads_may_predict(method):
     """An inner loop between features puts its weights into the head that all threads share."""
     images, labels = photos()
