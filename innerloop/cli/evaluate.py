@@ -32,8 +32,9 @@ class Evaluate:
     """the inner loop it was trained with, or NIL: no head, cosine to the support features"""
     freeze: tuple[str, ...] = ()
     """layers that the inner loop must not adapt, such as block1 block2"""
-    statistics: Statistics = "query"
-    """whose statistics normalise a query image: the query set's, the support set's, or the image's own"""
+    statistics: Statistics | None = None
+    """whose statistics normalise a query image: the query set's, the support set's, or the image's own; as in the
+    run's own test if not given"""
     steps: int | None = None
     """inner steps; as in the run's own test if not given"""
     way: int | None = None
@@ -58,12 +59,13 @@ class Evaluate:
         from innerloop.params import chosen, layers_of
         from innerloop.predictors import NIL
 
+        statistics = self.statistics or asked.inner.statistics
         own = self.predictor == "own" and asked.inner.test_rule().adapt
         if not own and self.freeze:
             raise ValueError("without an inner loop there is nothing to freeze: leave --freeze out")
         if not own:
-            return NIL(way=asked.problem.way, statistics=self.statistics)
-        rule = replace(asked.inner.test_rule(), statistics=self.statistics)
+            return NIL(way=asked.problem.way, statistics=statistics)
+        rule = replace(asked.inner.test_rule(), statistics=statistics)
         names = [name for name, _ in model.named_parameters()]
         for layer in self.freeze:
             if not any(fnmatchcase(name, f"{layer}.*") for name in names):

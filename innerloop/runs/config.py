@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from innerloop.choices import HeadStart, Statistics
 from innerloop.runs import settings
 from innerloop.runs.schedule import Schedule
+from innerloop.runs.settings import above_zero, at_least
 
 if TYPE_CHECKING:  # settings are read without torch; what they build imports it
     from torch import nn
@@ -46,7 +48,7 @@ class FewShot:
     """query images a class in the test; as many as shots if not given"""
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "size", "way", "shot", "query", "val_episodes", "test_episodes", "test_query")
+        at_least(1, self, "size", "way", "shot", "query", "val_episodes", "test_episodes", "test_query")
 
     @property
     def queries(self) -> int:
@@ -76,8 +78,8 @@ class Model:
     """added to the variance"""
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "width")
-        _above_zero(self, "head_std", "norm_eps")
+        at_least(1, self, "width")
+        above_zero(self, "head_std", "norm_eps")
         if not 0 <= self.halvings <= 4:
             raise ValueError(f"halvings must be 0 to 4, since conv4 has four blocks, got {self.halvings}")
 
@@ -129,13 +131,28 @@ class Inner:
     """inner steps in the test and in validation"""
     lr: float = 0.05
     """inner learning rate"""
+    head_start: HeadStart = "learnt"
+    """what the head starts from in each task: as the outer loop learnt it, zeros, one vector for all classes, or the
+    prototypes of the support set"""
+    inner_clip: float | None = None
+    """clip each element of the inner gradients to [-inner_clip, inner_clip]"""
+    first_order: bool = False
+    """leave second derivatives out of the meta-gradient"""
+    statistics: Statistics = "query"
+    """whose statistics normalise a query image, in training and test: the query set's, the support set's, or the
+    image's own"""
     body: str = ""
     """a trained run, or a run beside this one, whose network without its head is taken and stays as it is: only the
     head is trained"""
 
     def __post_init__(self) -> None:
-        _at_least(0, self, "steps", "test_steps")
-        _above_zero(self, "lr")
+        at_least(0, self, "steps", "test_steps")
+        above_zero(self, "lr", "inner_clip")
+        how = self.head_start, self.inner_clip, self.first_order
+        if self.algorithm in WITHOUT_INNER_LOOP and how != ("learnt", None, False):
+            raise ValueError(
+                f"{self.algorithm} has no inner loop: leave --head-start, --inner-clip and --first-order out"
+            )
         if self.body and self.algorithm != "anil":
             raise ValueError(f"only the head is trained on another run's body: --algorithm anil, not {self.algorithm}")
 
@@ -145,11 +162,18 @@ class Inner:
         from innerloop.inner import InnerLoop
 
         if self.algorithm in WITHOUT_INNER_LOOP:
-            return InnerLoop((), 0)
+            return InnerLoop((), 0, statistics=self.statistics)
         rule = getattr(algorithms, self.algorithm)(self.steps, self.lr)
         patterns = self.adapt or rule.adapt
         frozen = () if self.norm_adapts or self.adapt or self.algorithm == "anil" else ("!*norm*",)
-        return replace(rule, adapt=(*patterns, *frozen))
+        return replace(
+            rule,
+            adapt=(*patterns, *frozen),
+            first_order=self.first_order or rule.first_order,
+            head_start=self.head_start,
+            clip=self.inner_clip,
+            statistics=self.statistics,
+        )
 
     def test_rule(self) -> InnerLoop:
         """The inner loop in validation and test; none for nil, multitask and multiclass."""
@@ -168,7 +192,7 @@ class Inner:
     def _nil(self, way: int) -> Predictor:
         from innerloop.predictors import NIL
 
-        return NIL(way=way)
+        return NIL(way=way, statistics=self.statistics)
 
 
 @dataclass(frozen=True)
@@ -183,8 +207,8 @@ class Outer:
     """clip each element of the meta-gradient to [-clip, clip]"""
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "meta_batch")
-        _above_zero(self, "meta_lr", "clip")
+        at_least(1, self, "meta_batch")
+        above_zero(self, "meta_lr", "clip")
         if self.meta_lr > 1e37:  # Adam divides it by 0.1 in its first step, in single precision
             raise ValueError(f"meta_lr must be at most 1e37, got {self.meta_lr}")
 
@@ -247,16 +271,3 @@ class Spec:
     def build(self, shape: tuple[int, int, int], *, way: int | None = None) -> nn.Sequential:
         """The network for images of `shape`, (c, h, w), before its training; see `Model.build`."""
         return self.model.build(shape, way or self.problem.way, self.seed)
-
-
-def _at_least(least: int, settings: Any, *names: str) -> None:
-    said = "must be at least 1" if least else "must not be negative"
-    for name in names:
-        if (value := getattr(settings, name)) is not None and value < least:
-            raise ValueError(f"{name} {said}, got {value}")
-
-
-def _above_zero(settings: Any, *names: str) -> None:
-    for name in names:
-        if (value := getattr(settings, name)) is not None and not value > 0:
-            raise ValueError(f"{name} must be above 0, got {value}")

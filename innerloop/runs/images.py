@@ -210,7 +210,7 @@ class FewShotImages:
         """Scores with its own inner loop, if it has one, and with NIL."""
         rule = self.spec.inner.test_rule()
         predictors: dict[str, Predictor] = {self.spec.inner.algorithm: rule} if rule.adapt else {}
-        predictors |= {"nil": NIL(way=self.spec.problem.way)}
+        predictors |= {"nil": NIL(way=self.spec.problem.way, statistics=self.spec.inner.statistics)}
         return {
             name: score_dict(
                 evaluate(self.network, watched(self._test, f"test, {name}"), predictor, chunk_size=self._chunk_size)
@@ -232,7 +232,11 @@ class FewShotImages:
     def metadata(self) -> dict[str, Any]:
         """Settings, the shape of an image, the classes of each part of a folder, and where the data lay."""
         more = {"shape": self._shape, "classes": self._classes, "source": self._source}
-        return {"spec": self.spec.as_json(), "statistics": describe_statistics(self.network, "query"), **more}
+        return {
+            "spec": self.spec.as_json(),
+            "statistics": describe_statistics(self.network, self.spec.inner.statistics),
+            **more,
+        }
 
 
 def _with_earlier(classes: dict[str, list[str]], known: Mapping[str, Any]) -> dict[str, list[str]]:

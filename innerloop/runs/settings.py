@@ -82,3 +82,26 @@ def digest(values: Any) -> str:
     """Eight hexadecimal digits that name JSON."""
     text = json.dumps(values, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def at_least(least: int, settings: Any, *names: str) -> None:
+    """Refuse settings below `least`, 0 or 1, which may be None.
+
+    Raises:
+        ValueError: one is.
+    """
+    said = "must be at least 1" if least else "must not be negative"
+    for name in names:
+        if (value := getattr(settings, name)) is not None and value < least:
+            raise ValueError(f"{name} {said}, got {value}")
+
+
+def above_zero(settings: Any, *names: str) -> None:
+    """Refuse settings that are not above 0, which may be None.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name in names:
+        if (value := getattr(settings, name)) is not None and not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}")

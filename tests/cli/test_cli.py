@@ -573,7 +573,7 @@ def test_a_mistyped_name_asks_for_the_nearest(arguments, meant):
         ([], ["demo", "train", "evaluate", "classify", "data"]),
         (["train"], ["WHAT", *PRESETS, "--lr FLOAT", "--checkpoint-seconds", "--out"]),
         (["train", "omniglot-20way-1shot"], ["(default: 2.0)", "(default: 30000)"]),
-        (["evaluate"], ["--predictor {own,nil}", "--freeze", "--statistics {query,support,image}", "--json"]),
+        (["evaluate"], ["--predictor {own,nil}", "--freeze", "--statistics {None,query,support,image}", "--json"]),
         (
             ["classify"],
             ["--support PATH", "--method {auto,head,nil}", "(default: support)", "there is (default: auto)"],

@@ -17,7 +17,7 @@ OTHER = {
     "resnet12", "width": 33, "pooling": "stride", "halvings": 3, "spatial_mean": True, "head_std": 1.0,
     "norm_scale": False, "norm_eps": 1e-3, "norm_adapts": True, "size": 28, "split": "official", "seed": 1,
     "group_by": "{group}_*", "val_every": 7, "val_episodes": 8, "log_every": 9, "test_episodes": 12, "test_query": 4,
-    "test_steps": 6,
+    "test_steps": 6, "head_start": "zero", "inner_clip": 0.5, "first_order": True, "statistics": "support",
 }  # fmt: skip
 MAY_BE_NONE = ("steps", "test_steps", "iterations", "keep")
 BODY = [f"block{i}.{part}" for i in range(1, 5) for part in ("norm.weight", "norm.bias", "conv.weight")]
@@ -128,7 +128,7 @@ def test_a_longer_run_keeps_its_folder():
 def test_names_are_pinned():
     """Golden values: others would orphan every result there is. Raise SCHEMA where a default changes."""
     assert Spec().key == "a361253d"
-    assert Spec().where(**OTHER).key == "16545f63"
+    assert Spec().where(**OTHER).key == "5ed4a95f"
 
 
 WITHOUT_NORM = {name for name in BODY if "norm" not in name}
@@ -193,3 +193,17 @@ def test_the_network_follows_the_settings():
     for network in ("conv4", "resnet12"):
         with pytest.raises(ValueError, match=r"images of 15 pixels are too small for \w+ .*: use 16 or more"):
             Spec().where(network=network).build((3, 15, 15))
+
+
+def test_the_inner_loop_as_it_was_asked_for():
+    spec = Spec().where(algorithm="maml", head_start="shared", inner_clip=0.1, first_order=True, statistics="support")
+    for rule in (spec.inner.rule(), spec.inner.test_rule()):
+        assert (rule.head_start, rule.clip, rule.first_order, rule.statistics) == ("shared", 0.1, True, "support")
+    assert Spec().where(algorithm="fomaml").inner.rule().first_order
+    assert Spec().where(algorithm="nil", statistics="image").inner.predictor(5).statistics == "image"
+
+
+@pytest.mark.parametrize("change", [{"head_start": "zero"}, {"inner_clip": 1.0}, {"first_order": True}])
+def test_without_an_inner_loop_nothing_is_said_about_it(change):
+    with pytest.raises(ValueError, match="nil has no inner loop"):
+        Spec().where(algorithm="nil", **change)
