@@ -12,7 +12,9 @@ from .inner import InnerLoop, Loss, adapt, adapted, predict
 from .norm import TaskNorm, task_norms
 from .outer import Step, meta_gradient, meta_train
 from .predictors import NIL, Predictor, bind
-from .reuse.adaptation import Change, Resemblance, change, freezing, resemblance
+from .reuse.adaptation import Change, change
+from .reuse.freezing import freezing
+from .reuse.networks import Resemblance, resemblance
 from .reuse.probe import Probe, probe
 from .runs.load import Learner, load
 from .tasks import Episodes

@@ -23,7 +23,8 @@ from innerloop.inner import InnerLoop
 from innerloop.outer import meta_gradient
 from innerloop.params import layers_of
 from innerloop.predictors import NIL, Predictor
-from innerloop.reuse.adaptation import Change, Resemblance, change, resemblance
+from innerloop.reuse.adaptation import Change, change
+from innerloop.reuse.networks import Resemblance, resemblance
 from innerloop.runs.config import Spec
 from innerloop.runs.images import score_dict
 from innerloop.tasks import Episodes

@@ -15,7 +15,7 @@ from innerloop.experiments.questions import Question
 from innerloop.experiments.scale import Scale
 from innerloop.paper.pairs import pair
 from innerloop.paper.scales import MINI, Regime
-from innerloop.reuse.adaptation import Resemblance
+from innerloop.reuse.networks import Resemblance
 
 _PAIRS: tuple[tuple[Regime, Regime], ...] = (("maml", "maml"), ("anil", "anil"), ("anil", "maml"))
 AGAINST = {"(MAML, MAML) vs (ANIL, MAML)": ("maml", "maml"), "(ANIL, ANIL) vs (ANIL, MAML)": ("anil", "anil")}

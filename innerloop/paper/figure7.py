@@ -15,7 +15,7 @@ from innerloop.experiments.questions import Question
 from innerloop.experiments.scale import Scale
 from innerloop.paper.pairs import pair
 from innerloop.paper.scales import MINI
-from innerloop.reuse.adaptation import Resemblance
+from innerloop.reuse.networks import Resemblance
 
 AGAINST = {"(Pre, Pre) vs (Pre, Post)": "pre-post", "(Pre, Pre) vs (Post, Pre)": "post-pre",
            "(Pre, Pre) vs (Post, Post)": "post-post"}  # fmt: skip

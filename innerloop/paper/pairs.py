@@ -8,7 +8,7 @@ from itertools import combinations
 from innerloop.experiments.few_shot import Likeness
 from innerloop.experiments.scale import Scale
 from innerloop.paper.scales import Regime, training
-from innerloop.reuse.adaptation import Resemblance
+from innerloop.reuse.networks import Resemblance
 
 
 def pair(scale: Scale, problem: str, first: Regime, second: Regime, repeat: int) -> Likeness | None:

@@ -19,8 +19,8 @@ from innerloop.evaluation import Score, evaluate
 from innerloop.inner import InnerLoop, adapt
 from innerloop.params import chosen, layers_of, resting
 from innerloop.predictors import NIL
-from innerloop.reuse.adaptation import EMPTY, ByLayer, check_again, tasks_of
 from innerloop.reuse.assignments import assignments, spread_of
+from innerloop.reuse.likeness import EMPTY, ByLayer, check_again, tasks_of
 from innerloop.similarity import activations, class_cosines, fold, linear_cka, mean_cca, procrustes
 from innerloop.similarity.form import Form
 from innerloop.similarity.moments import gathered

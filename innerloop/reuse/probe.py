@@ -15,7 +15,9 @@ from innerloop.inner import InnerLoop
 from innerloop.params import chosen, layers_of
 from innerloop.predictors import NIL
 from innerloop.progress import watched
-from innerloop.reuse.adaptation import EMPTY, Change, Neurons, change, check_again, freezing, tasks_of
+from innerloop.reuse.adaptation import Change, change
+from innerloop.reuse.freezing import freezing
+from innerloop.reuse.likeness import EMPTY, Neurons, check_again, tasks_of
 from innerloop.show import figure, table
 from innerloop.tasks import Episodes, has_labels
 

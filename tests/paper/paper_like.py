@@ -15,7 +15,8 @@ from innerloop.experiments.questions import Question
 from innerloop.experiments.scale import Scale
 from innerloop.paper import STUDY
 from innerloop.paper.scales import SCALES
-from innerloop.reuse.adaptation import Change, Resemblance
+from innerloop.reuse.adaptation import Change
+from innerloop.reuse.networks import Resemblance
 
 LAYERS = ("block1", "block2", "block3", "block4", "head")
 WHENS = ("pre-pre", "pre-post", "post-pre", "post-post")

@@ -23,7 +23,8 @@ from innerloop.experiments.few_shot import (
 from innerloop.experiments.questions import Question, name_of
 from innerloop.experiments.scale import Scale
 from innerloop.experiments.study import Study
-from innerloop.reuse.adaptation import Change, Resemblance
+from innerloop.reuse.adaptation import Change
+from innerloop.reuse.networks import Resemblance
 from innerloop.runs.config import Spec
 
 LAYERS = ("block1", "block2", "block3", "block4", "head")

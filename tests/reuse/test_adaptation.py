@@ -21,7 +21,9 @@ from innerloop.norm import TaskNorm
 from innerloop.params import layers_of
 from innerloop.predictors import NIL
 from innerloop.reuse import probe as probing
-from innerloop.reuse.adaptation import Change, change, freezing, resemblance
+from innerloop.reuse.adaptation import Change, change
+from innerloop.reuse.freezing import freezing
+from innerloop.reuse.networks import resemblance
 from innerloop.reuse.probe import Probe, probe
 from innerloop.tasks import Episodes
 

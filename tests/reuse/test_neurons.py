@@ -10,7 +10,8 @@ from torch import nn
 
 from innerloop.algorithms import maml
 from innerloop.inner import adapt
-from innerloop.reuse.adaptation import change, resemblance
+from innerloop.reuse.adaptation import change
+from innerloop.reuse.networks import resemblance
 from innerloop.reuse.probe import probe
 from innerloop.similarity import activations, linear_cka
 from innerloop.tasks import Episodes
