@@ -165,7 +165,11 @@ def descend(
 
 
 def _step(p: Tensor, g: Tensor, size: float | Tensor) -> Tensor:
-    return p - size * g if isinstance(size, Tensor) else torch.sub(p, g, alpha=size)
+    if (
+        isinstance(size, Tensor) or torch.is_grad_enabled()
+    ):  # a training keeps its bits: MAML makes much of the last one
+        return p - size * g
+    return torch.sub(p, g, alpha=size)
 
 
 def last(steps: Iterator[Params]) -> Params:
