@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import grad
 
 from innerloop.kernels.function import derived_once
-from innerloop.params import Params, chosen, names_of
+from innerloop.params import Params, chosen
 
 Objective = Callable[[Params], Tensor]
 Gradient = Callable[[Params], Params]
@@ -215,8 +215,3 @@ def linear_grad(features: Tensor, labels: Tensor, weight: str, bias: str | None)
         return grads if bias is None else grads | {bias: off @ share}
 
     return gradient
-
-
-def all_names(model: nn.Module) -> dict[str, list[str]]:
-    """Every name of each parameter, by its first."""
-    return {names[0]: names for names in names_of(model).values()}
